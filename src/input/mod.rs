@@ -1,0 +1,5 @@
+//! Trigger files: finding them, reading them, turning their rows into [`crate::triggers::Trigger`]s.
+
+mod options;
+
+pub use options::{InputFormat, InputOptions, Mapping, PropertiesFrom};

@@ -1,0 +1,215 @@
+//! `trigger_properties` and attributes: JSON objects kept as text until somebody needs their values.
+//!
+//! Numbers keep one text whatever file they came from: integers as they are, floats as the shortest text that reads
+//! back (`37.85`, `20.0`), decimals with their scale. Limits: 51,200 bytes of compact text, depth 64 (reference R12, R13).
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Number, Value};
+
+use crate::ids::PartsHasher;
+
+/// Largest compact text of one trigger's merged properties, in bytes. Exactly this many are accepted.
+pub const MAX_PROPERTIES_BYTES: usize = 51_200;
+
+/// Deepest nesting of objects and arrays; the properties object itself is depth 1.
+pub const MAX_DEPTH: usize = 64;
+
+/// The properties (or attributes) of one trigger.
+#[derive(Debug, Clone, Default)]
+pub enum Properties<'a> {
+    /// None given, `null`, or `""`.
+    #[default]
+    Empty,
+    /// The text of one JSON object, checked to be valid.
+    Text(Cow<'a, str>),
+    /// Two JSON objects, the second laid over the first key by key (shallow, reference R7).
+    Overlaid(Cow<'a, str>, Cow<'a, str>),
+    /// Values, as built from columns.
+    Values(Map<String, Value>),
+}
+
+/// Which limit properties break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PropertiesFault {
+    /// Compact text of this many bytes.
+    TooLarge(usize),
+    /// Nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+}
+
+impl Properties<'_> {
+    /// The values, with numbers normalised. Text that is not a JSON object counts as empty: readers check it before.
+    pub fn to_map(&self) -> Map<String, Value> {
+        match self {
+            Properties::Empty => Map::new(),
+            Properties::Text(text) => parse(text),
+            Properties::Overlaid(base, over) => {
+                let mut map = parse(base);
+                map.extend(parse(over));
+                map
+            }
+            Properties::Values(map) => map.clone(),
+        }
+    }
+
+    /// Compact JSON text, numbers normalised, keys in their given order.
+    pub fn text(&self) -> String {
+        Value::Object(self.to_map()).to_string()
+    }
+
+    /// Whether both limits hold. A text that is short enough as it stands is not parsed for its size.
+    pub fn check(&self) -> Result<(), PropertiesFault> {
+        let (given, depth) = match self {
+            Properties::Empty => return Ok(()),
+            Properties::Text(text) => (text.len(), text_depth(text)),
+            Properties::Overlaid(base, over) => (base.len() + over.len(), text_depth(base).max(text_depth(over))),
+            Properties::Values(map) => (usize::MAX, map.values().map(value_depth).max().unwrap_or(0) + 1),
+        };
+        if depth > MAX_DEPTH {
+            return Err(PropertiesFault::TooDeep);
+        }
+        let size = if given <= MAX_PROPERTIES_BYTES { given } else { self.text().len() };
+        if size > MAX_PROPERTIES_BYTES { Err(PropertiesFault::TooLarge(size)) } else { Ok(()) }
+    }
+
+    /// A hash of the content that does not depend on the file format: keys sorted, nulls left out.
+    pub fn content_hash(&self) -> u128 {
+        let value = Value::Object(self.to_map());
+        canonical(&value, PartsHasher::new()).finish()
+    }
+
+    /// Detaches it from the row it was read from.
+    pub fn into_owned(self) -> Properties<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        match self {
+            Properties::Empty => Properties::Empty,
+            Properties::Text(text) => Properties::Text(own(text)),
+            Properties::Overlaid(base, over) => Properties::Overlaid(own(base), own(over)),
+            Properties::Values(map) => Properties::Values(map),
+        }
+    }
+}
+
+fn parse(text: &str) -> Map<String, Value> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(map)) => map.into_iter().map(|(key, value)| (key, normalised(value))).collect(),
+        _ => Map::new(),
+    }
+}
+
+fn normalised(value: Value) -> Value {
+    match value {
+        Value::Number(number) => Value::Number(Number::from_string_unchecked(number_text(&number).into_owned())),
+        Value::Array(items) => Value::Array(items.into_iter().map(normalised).collect()),
+        Value::Object(map) => Value::Object(map.into_iter().map(|(k, v)| (k, normalised(v))).collect()),
+        other => other,
+    }
+}
+
+/// The text of a JSON number: an integer as it stands, anything else as the shortest text that reads back. A number
+/// beyond `f64` keeps its given text (reference R13).
+pub fn number_text(number: &Number) -> Cow<'_, str> {
+    let text = number.as_str();
+    if !text.bytes().any(|b| matches!(b, b'.' | b'e' | b'E')) {
+        return Cow::Borrowed(text);
+    }
+    match text.parse::<f64>() {
+        Ok(float) if float.is_finite() => Cow::Owned(ryu::Buffer::new().format_finite(float).to_owned()),
+        _ => Cow::Borrowed(text),
+    }
+}
+
+/// How a value prints in a message: strings as they are, `null` as nothing, everything else as compact JSON.
+pub fn print_json(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::Null => Cow::Borrowed(""),
+        Value::String(text) => Cow::Borrowed(text),
+        Value::Bool(true) => Cow::Borrowed("true"),
+        Value::Bool(false) => Cow::Borrowed("false"),
+        Value::Number(number) => Cow::Borrowed(number.as_str()),
+        other => Cow::Owned(other.to_string()),
+    }
+}
+
+fn value_depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(value_depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(value_depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Nesting of valid JSON text, without recursion: brackets outside strings.
+pub(crate) fn text_depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn canonical(value: &Value, hasher: PartsHasher) -> PartsHasher {
+    match value {
+        Value::Null => hasher.tag(0),
+        Value::Bool(b) => hasher.tag(1).tag(u8::from(*b)),
+        Value::Number(n) => hasher.tag(2).part(number_text(n).as_bytes()),
+        Value::String(s) => hasher.tag(3).part(s.as_bytes()),
+        Value::Array(items) => items.iter().fold(hasher.tag(4), |h, item| canonical(item, h)).tag(5),
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().filter(|(_, v)| !v.is_null()).collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            entries.into_iter().fold(hasher.tag(6), |h, (k, v)| canonical(v, h.part(k.as_bytes()))).tag(7)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(json: &str) -> Properties<'_> {
+        Properties::Text(json.into())
+    }
+
+    #[test]
+    fn numbers_have_one_text() {
+        let printed = text(r#"{"a":37.850,"b":2e1,"c":123456789012345678901234567890,"d":-7,"e":1e400}"#).text();
+        assert_eq!(printed, r#"{"a":37.85,"b":20.0,"c":123456789012345678901234567890,"d":-7,"e":1e+400}"#);
+    }
+
+    #[test]
+    fn the_recipient_level_wins_key_by_key() {
+        let merged = Properties::Overlaid(r#"{"a":1,"o":{"x":1,"y":2}}"#.into(), r#"{"o":{"x":9},"n":null}"#.into());
+        assert_eq!(merged.text(), r#"{"a":1,"o":{"x":9},"n":null}"#);
+    }
+
+    #[test]
+    fn limits_hold_at_their_edges() {
+        let exactly = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_PROPERTIES_BYTES - 8));
+        assert_eq!(text(&exactly).check(), Ok(()));
+        assert_eq!(text(&format!("{} ", exactly)).check(), Ok(()), "white space does not count");
+        let over = exactly.replace(":\"", ":\"y");
+        assert_eq!(text(&over).check(), Err(PropertiesFault::TooLarge(MAX_PROPERTIES_BYTES + 1)));
+        let nested = |n: usize| format!(r#"{{"a":{}1{}}}"#, "[".repeat(n), "]".repeat(n));
+        assert_eq!(text(&nested(MAX_DEPTH - 1)).check(), Ok(()));
+        assert_eq!(text(&nested(MAX_DEPTH)).check(), Err(PropertiesFault::TooDeep));
+        assert_eq!(text(r#"{"a":"[[[[\"[[[["}"#).check(), Ok(()));
+    }
+
+    #[test]
+    fn content_does_not_depend_on_order_nulls_or_number_spelling() {
+        assert_eq!(text(r#"{"a":1,"b":2.50,"c":null}"#).content_hash(), text(r#"{"b":2.5,"a":1}"#).content_hash());
+        assert_ne!(text(r#"{"a":1}"#).content_hash(), text(r#"{"a":"1"}"#).content_hash());
+    }
+}
