@@ -39,6 +39,16 @@ pub struct KeyRule {
     pub pick: Pick,
 }
 
+impl KeyRule {
+    /// When a trigger of instant `at` would be received.
+    pub fn receipt_at(&self, at: Micros) -> Micros {
+        match self.clock {
+            Clock::Run => self.as_of,
+            Clock::Event => at,
+        }
+    }
+}
+
 /// One trigger of the key. Candidates are given in (`at`, source position) order.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate {
@@ -132,10 +142,7 @@ pub fn decide_key(
 }
 
 fn decide_one(rule: &KeyRule, candidate: &Candidate, scratch: &mut Scratch) -> Verdict {
-    let at = match rule.clock {
-        Clock::Run => rule.as_of,
-        Clock::Event => candidate.at,
-    };
+    let at = rule.receipt_at(candidate.at);
     if candidate.trigger_hash.is_some_and(|hash| scratch.trigger_hashes.contains(&hash)) {
         return Verdict::Refused { reason: Reason::DuplicateTrigger, blocked: None };
     }

@@ -1,9 +1,33 @@
 //! The engine: order and parallelism, no files. Splits are read, buckets are decided, splits are rendered.
 //!
+//! ```text
+//!  split ──keys──► records by bucket ──decide──► verdicts by source position ──render──► rows for the sink
+//!                                        ▲
+//!                         receipts of the keys in this run (index)
+//! ```
+//!
 //! The edges plug in through traits: [`TriggerSource`] (input), [`ReceiptSource`] (state), [`DeliverySink`] (delivery).
+//! Everything that is decided or written is a function of the input, the rules and the receipts; threads only change
+//! how long it takes.
 
+mod classify;
+mod decide;
+mod execute;
+mod keys;
+mod ledger;
+mod lines;
+mod render;
+mod rows;
+mod rules;
+mod scope;
 mod seams;
+mod verdicts;
 
+pub use execute::{Executed, Progress, execute};
+pub use ledger::{Counts, Ledger};
+pub use render::Receipt;
+pub use rows::{Schemas, channel_names};
+pub use rules::{PROPERTIES_CHANNEL, Rules};
 pub use seams::{
     DeliverySink, LinesFile, Need, ReceiptSource, Row, SplitLines, StoredOutcome, StoredReceipt, Table, TriggerSource,
 };

@@ -2,11 +2,13 @@
 //!
 //! Pure: no files, no clock. Readers in `input` build [`Trigger`]s; everything after them works on these.
 
+mod dispatch;
 mod outcome;
 mod properties;
 mod recipient;
 mod time;
 
+pub use dispatch::Dispatch;
 pub use outcome::{Outcome, Reason};
 pub use properties::{MAX_DEPTH, MAX_PROPERTIES_BYTES, Properties, PropertiesFault, number_text, print_json};
 pub use recipient::{Recipient, RecipientKind};

@@ -1,0 +1,13 @@
+//! Campaign definitions: copy, variants, control share and rules, as marketers own them.
+//!
+//! Loading reads files and reports every fault at once; what it yields is complete, checked and immutable.
+
+mod definition;
+mod fields;
+mod load;
+mod parse;
+mod variants;
+
+pub use definition::{Campaign, Campaigns, ChannelMessage, Field, MAX_VARIANTS, Status, Variant};
+pub use load::{LoadOptions, load};
+pub use variants::{Slices, hash_slice};

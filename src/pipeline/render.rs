@@ -1,0 +1,356 @@
+//! The third pass: the rows of a split once more, with what was decided of each, into what is written.
+
+use std::borrow::Cow;
+
+use arrow_array::RecordBatch;
+
+use super::classify::{Standing, classify};
+use super::ledger::Tally;
+use super::lines;
+use super::rows::{DecisionCells, DecisionRows, DroppedRows, MessageRows, Schemas, Who};
+use super::rules::Rules;
+use super::scope::{Dropped, render_channel, scope_of, trigger_reason};
+use super::seams::{Need, Row, StoredOutcome, Table, TriggerSource};
+use super::verdicts::{BlockedTrigger, Decided, SplitVerdicts};
+use super::keys::id_hash;
+use crate::campaigns::{Campaign, Variant};
+use crate::error::{Error, Kind, Result};
+use crate::ids::{DispatchId, KeyHash};
+use crate::triggers::{Dispatch, Micros, Outcome, Reason, RecipientKind, Rejection, Trigger};
+
+/// What a run adds to the state for one trigger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The recipient.
+    pub key: KeyHash,
+    /// The campaign's number.
+    pub campaign: u16,
+    /// How the recipient is named.
+    pub kind: RecipientKind,
+    /// The recipient's text: the id, the address, or `label:name`.
+    pub recipient: String,
+    /// When.
+    pub received_at: Micros,
+    /// Received, or enrolled in control.
+    pub outcome: StoredOutcome,
+    /// The variant's number; none for control.
+    pub variant: Option<u8>,
+    /// Channel numbers and ids of its messages.
+    pub messages: Vec<(u16, DispatchId)>,
+    /// Hash of the trigger id.
+    pub trigger_hash: Option<u64>,
+}
+
+/// What one split gives to the sink and the state.
+pub struct SplitOutput {
+    /// Rows by table, in source order within each.
+    pub tables: Vec<(Table, RecordBatch)>,
+    /// Lines of `rejected.ndjson`.
+    pub rejected: Vec<u8>,
+    /// Lines of `remainder.ndjson`.
+    pub remainder: Vec<u8>,
+    /// Receipts and enrolments.
+    pub receipts: Vec<Receipt>,
+    /// Counts.
+    pub tally: Tally,
+}
+
+/// Everything a split's rendering reads.
+pub struct RenderTask<'a> {
+    /// The rules.
+    pub rules: &'a Rules,
+    /// The schemas.
+    pub schemas: &'a Schemas,
+    /// The input.
+    pub source: &'a dyn TriggerSource,
+    /// The split.
+    pub split: usize,
+    /// Number of the split's first line in its file, from 1.
+    pub first_line: u64,
+    /// What was decided.
+    pub verdicts: &'a SplitVerdicts,
+    /// Blocking receipts of this split, by ordinal.
+    pub blocked: &'a [BlockedTrigger],
+    /// Whether receipts are wanted.
+    pub keep_receipts: bool,
+}
+
+impl RenderTask<'_> {
+    /// Reads the split again and renders it.
+    pub fn run(&self) -> Result<SplitOutput> {
+        let mut renderer = Renderer::new(self);
+        self.source.read(self.split, Need::Everything, &mut |row| renderer.row(&row))?;
+        renderer.finish()
+    }
+}
+
+struct Renderer<'a> {
+    task: &'a RenderTask<'a>,
+    file: &'a str,
+    ordinal: usize,
+    next_blocked: usize,
+    messages: Vec<MessageRows>,
+    decisions: DecisionRows,
+    dropped: DroppedRows,
+    texts: Vec<String>,
+    dispatch_ids: Vec<String>,
+    out: SplitOutput,
+}
+
+impl<'a> Renderer<'a> {
+    fn new(task: &'a RenderTask<'a>) -> Renderer<'a> {
+        let channels = task.schemas.channels.len();
+        let tally = Tally::new(task.rules.campaigns.loaded.len(), channels);
+        let (rejected, remainder, receipts) = (Vec::new(), Vec::new(), Vec::new());
+        Renderer {
+            task,
+            file: task.source.file_name(task.source.file_of(task.split)),
+            ordinal: 0,
+            next_blocked: 0,
+            messages: task.schemas.message_rows(task.rules.carry.len()),
+            decisions: DecisionRows::new(task.schemas.decisions.clone()),
+            dropped: DroppedRows::new(task.schemas.dropped.clone()),
+            texts: Vec::new(),
+            dispatch_ids: Vec::new(),
+            out: SplitOutput { tables: Vec::new(), rejected, remainder, receipts, tally },
+        }
+    }
+
+    fn row(&mut self, row: &Row<'_>) -> Result<()> {
+        let decided = self.task.verdicts.get(self.ordinal).ok_or_else(|| self.changed())?;
+        let line = self.task.first_line + row.line;
+        let source = match row.recipient_index {
+            Some(index) => format!("{}:{line}[{index}]", self.file),
+            None => format!("{}:{line}", self.file),
+        };
+        match &row.parsed {
+            Err(rejection) => self.unparsed(row, line, &source, rejection)?,
+            Ok(trigger) => {
+                let recipient = trigger.recipient.profile_key();
+                let who = Who { trigger: Some(trigger), recipient: Some(&recipient), source: &source };
+                self.trigger(row, line, &who, trigger, decided)?;
+            }
+        }
+        self.ordinal += 1;
+        self.take_messages(false)
+    }
+
+    fn changed(&self) -> Error {
+        let summary = format!("`{}` changed while it was read", self.file);
+        Error::new(Kind::Input, summary).hint("run again once nothing writes to it; nothing was committed")
+    }
+
+    fn unparsed(&mut self, row: &Row<'_>, line: u64, source: &str, rejection: &Rejection) -> Result<()> {
+        lines::push_rejected(&mut self.out.rejected, self.file, line, row, rejection);
+        self.settle(&Who { trigger: None, recipient: None, source }, None, rejection.reason)
+    }
+
+    fn trigger(&mut self, row: &Row<'_>, line: u64, who: &Who<'_>, trigger: &Trigger<'_>, decided: Decided) -> Result<()> {
+        match (classify(self.task.rules, trigger), decided) {
+            (Standing::Rejected(campaign, rejection), _) => {
+                lines::push_rejected(&mut self.out.rejected, self.file, line, row, &rejection);
+                lines::push_remainder(&mut self.out.remainder, trigger, &self.task.rules.carry);
+                self.settle(who, campaign, rejection.reason)
+            }
+            (Standing::Settled(campaign, reason), _) => self.settle(who, campaign, reason),
+            (Standing::Open { campaign, .. }, Decided::Settled(reason)) => self.settle(who, Some(campaign), reason),
+            (Standing::Open { campaign, at }, Decided::Sent { variant, ordinal }) => {
+                self.sent(who, trigger, campaign, variant, at, ordinal)
+            }
+            (Standing::Open { campaign, at }, Decided::Control { enrols }) => self.control(who, trigger, campaign, at, enrols),
+            (Standing::Open { campaign, .. }, Decided::NotReceivable { variant }) => self.failed(who, trigger, campaign, variant),
+            (Standing::Open { .. }, Decided::Pending) => {
+                Err(Error::new(Kind::Internal, format!("{} was never decided", who.source)))
+            }
+        }
+    }
+
+    /// A trigger that ends here with a reason and nothing else.
+    fn settle(&mut self, who: &Who<'_>, campaign: Option<u16>, reason: Reason) -> Result<()> {
+        let blocked = self.blocked_here();
+        let cells = DecisionCells {
+            outcome: reason.outcome().code(),
+            reason: (reason.outcome() != Outcome::OutOfScope).then_some(reason.code()),
+            blocked_by: blocked.map(|b| b.blocked.by),
+            eligible_at: blocked.and_then(|b| b.blocked.eligible_at),
+            variant: None,
+        };
+        self.decisions.push(who, &cells, &[]);
+        self.out.tally.reason(campaign, reason);
+        Ok(())
+    }
+
+    fn blocked_here(&mut self) -> Option<BlockedTrigger> {
+        let next = self.task.blocked.get(self.next_blocked).copied();
+        let here = next.filter(|b| b.position.1 as usize == self.ordinal);
+        self.next_blocked += usize::from(here.is_some());
+        here
+    }
+
+    fn campaign(&self, campaign: u16, variant: u8) -> (&'a Campaign, &'a Variant) {
+        let campaign = &self.task.rules.campaigns.loaded[usize::from(campaign)];
+        (campaign, &campaign.variants[usize::from(variant)])
+    }
+
+    fn sent(&mut self, who: &Who<'_>, trigger: &Trigger<'_>, number: u16, variant: u8, at: Micros, ordinal: u16) -> Result<()> {
+        let dispatch = Dispatch::of(trigger, at, ordinal);
+        self.dispatch_ids.clear();
+        let mut produced = Vec::new();
+        let dropped = self.messages(who, trigger, number, variant, &mut |channel, name| {
+            let id = dispatch.id(name);
+            produced.push((channel as u16, id));
+            id
+        })?;
+        if produced.is_empty() {
+            let summary = format!("{} was decided to be sent, but no channel produced a message", who.source);
+            return Err(Error::new(Kind::Internal, summary));
+        }
+        self.drop_messages(who, number, variant, &dropped);
+        let cells = DecisionCells { outcome: Outcome::Sent.code(), variant: self.campaign(number, variant).1.name.as_deref(), ..DecisionCells::default() };
+        self.decisions.push(who, &cells, &self.dispatch_ids);
+        self.out.tally.sent(number);
+        if self.task.keep_receipts {
+            self.receipt(trigger, number, at, StoredOutcome::Sent, Some(variant), produced);
+        }
+        Ok(())
+    }
+
+    /// Renders every channel of a trigger and adds the rows of those that produce a message; returns the others.
+    fn messages(
+        &mut self,
+        who: &Who<'_>,
+        trigger: &Trigger<'_>,
+        number: u16,
+        variant_number: u8,
+        id_of: &mut dyn FnMut(usize, &str) -> DispatchId,
+    ) -> Result<Vec<(usize, Dropped)>> {
+        let (campaign, variant) = self.campaign(number, variant_number);
+        if let (true, Some(channel)) = (variant.messages.is_empty(), self.task.schemas.properties_channel()) {
+            self.texts.clear();
+            self.texts.push(trigger.properties.text());
+            self.message(who, number, channel, &[0], variant.name.as_deref(), id_of);
+            return Ok(Vec::new());
+        }
+        let scope = scope_of(campaign, variant, trigger);
+        let mut dropped = Vec::new();
+        let placements = self.task.schemas.placements(number, variant_number);
+        for (message, placement) in variant.messages.iter().zip(placements) {
+            match render_channel(message, &scope, &mut self.texts) {
+                Ok(()) => {
+                    self.message(who, number, placement.channel, &placement.columns, variant.name.as_deref(), id_of);
+                }
+                Err(drop) => dropped.push((placement.channel, drop)),
+            }
+        }
+        Ok(dropped)
+    }
+
+    fn message(
+        &mut self,
+        who: &Who<'_>,
+        campaign: u16,
+        channel: usize,
+        places: &[usize],
+        variant: Option<&str>,
+        id_of: &mut dyn FnMut(usize, &str) -> DispatchId,
+    ) {
+        let id = id_of(channel, &self.task.schemas.channels[channel].0).to_string();
+        if !self.task.rules.record_only {
+            self.messages[channel].push(&id, who, variant, places, &self.texts);
+            self.out.tally.message(campaign, channel);
+        }
+        self.dispatch_ids.push(id);
+    }
+
+    fn drop_messages(&mut self, who: &Who<'_>, number: u16, variant: u8, dropped: &[(usize, Dropped)]) {
+        let name = self.campaign(number, variant).1.name.as_deref();
+        for (channel, drop) in dropped {
+            let channel_name = &self.task.schemas.channels[*channel].0;
+            self.dropped.push(who, channel_name, name, drop.reason.code(), &drop.detail);
+            self.out.tally.dropped(number, *channel, drop.reason);
+        }
+    }
+
+    fn control(&mut self, who: &Who<'_>, trigger: &Trigger<'_>, number: u16, at: Micros, enrols: bool) -> Result<()> {
+        self.decisions.push(who, &DecisionCells { outcome: Outcome::Control.code(), ..DecisionCells::default() }, &[]);
+        self.out.tally.control(number);
+        if enrols && self.task.keep_receipts {
+            self.receipt(trigger, number, at, StoredOutcome::Control, None, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// A trigger that was allowed but that no channel can render: says why, and keeps it for mending.
+    fn failed(&mut self, who: &Who<'_>, trigger: &Trigger<'_>, number: u16, variant: u8) -> Result<()> {
+        let (campaign, arm) = self.campaign(number, variant);
+        let scope = scope_of(campaign, arm, trigger);
+        let placements = self.task.schemas.placements(number, variant);
+        let mut dropped = Vec::new();
+        for (message, placement) in arm.messages.iter().zip(placements) {
+            match render_channel(message, &scope, &mut self.texts) {
+                Err(drop) => dropped.push((placement.channel, drop)),
+                Ok(()) => {
+                    let summary = format!("{} was decided not to be receivable, but rendered", who.source);
+                    return Err(Error::new(Kind::Internal, summary));
+                }
+            }
+        }
+        self.drop_messages(who, number, variant, &dropped);
+        let reason = trigger_reason(&dropped).unwrap_or(Reason::RenderError);
+        let cells = DecisionCells {
+            outcome: reason.outcome().code(),
+            reason: Some(reason.code()),
+            variant: arm.name.as_deref(),
+            ..DecisionCells::default()
+        };
+        self.decisions.push(who, &cells, &[]);
+        self.out.tally.reason(Some(number), reason);
+        if reason.outcome() == Outcome::Failed {
+            lines::push_remainder(&mut self.out.remainder, trigger, &self.task.rules.carry);
+        }
+        Ok(())
+    }
+
+    fn receipt(
+        &mut self,
+        trigger: &Trigger<'_>,
+        campaign: u16,
+        at: Micros,
+        outcome: StoredOutcome,
+        variant: Option<u8>,
+        messages: Vec<(u16, DispatchId)>,
+    ) {
+        let rules = self.task.rules;
+        let received_at = rules.key_rule(campaign).receipt_at(at);
+        self.out.receipts.push(Receipt {
+            key: trigger.recipient.key_hash(),
+            campaign,
+            kind: trigger.recipient.kind,
+            recipient: Cow::into_owned(trigger.recipient.profile_key()),
+            received_at,
+            outcome,
+            variant,
+            messages,
+            trigger_hash: trigger.trigger_id.as_deref().map(id_hash),
+        });
+    }
+
+    fn take_messages(&mut self, all: bool) -> Result<()> {
+        for (channel, rows) in self.messages.iter_mut().enumerate() {
+            if let Some(batch) = rows.take(all)? {
+                self.out.tables.push((Table::Messages(channel), batch));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<SplitOutput> {
+        if self.ordinal != self.task.verdicts.len() {
+            return Err(self.changed());
+        }
+        self.take_messages(true)?;
+        self.out.tables.extend(self.decisions.finish()?.map(|rows| (Table::Decisions, rows)));
+        self.out.tables.extend(self.dropped.finish()?.map(|rows| (Table::Dropped, rows)));
+        Ok(self.out)
+    }
+}

@@ -1,0 +1,96 @@
+//! The `--exclude` table: recipients who get nothing. Parquet, NDJSON or CSV, read with polars.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::error::{Error, Fault, Kind, Result};
+use crate::ids::{Digest, KeyHash};
+
+/// The recipients of a table and the digest of its file.
+pub fn read(path: &Path) -> Result<(HashSet<KeyHash>, Digest)> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(Kind::Input, "read the exclude table", path, e))?;
+    let digest = Digest::of(&bytes);
+    table::recipients(path, bytes).map(|recipients| (recipients, digest))
+}
+
+fn unusable(path: &Path, message: String) -> Error {
+    let fault = Fault::new(path.display().to_string(), message).hint(
+        "the table needs one or more of the columns `external_user_id`, `braze_id`, `email`, or both `alias_name` and `alias_label`",
+    );
+    Error::new(Kind::Input, "cannot use the exclude table").with_faults(vec![fault])
+}
+
+#[cfg(not(feature = "tables"))]
+mod table {
+    use super::*;
+
+    pub fn recipients(path: &Path, _: Vec<u8>) -> Result<HashSet<KeyHash>> {
+        Err(unusable(path, "this build has no table support; build with the feature `tables`".to_owned()))
+    }
+}
+
+#[cfg(feature = "tables")]
+mod table {
+    use std::io::Cursor;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use polars::prelude::*;
+
+    use super::*;
+    use crate::triggers::Recipient;
+
+    pub fn recipients(path: &Path, bytes: Vec<u8>) -> Result<HashSet<KeyHash>> {
+        let read = catch_unwind(AssertUnwindSafe(|| frame(path, bytes).and_then(|frame| keys(&frame))));
+        let broken = |message: String| unusable(path, message);
+        match read {
+            Ok(Ok(Some(recipients))) => Ok(recipients),
+            Ok(Ok(None)) => Err(broken("no column names a recipient".to_owned())),
+            Ok(Err(error)) => Err(broken(error.to_string())),
+            Err(_) => Err(broken("the file cannot be read: the reader gave up on it".to_owned())),
+        }
+    }
+
+    fn frame(path: &Path, bytes: Vec<u8>) -> PolarsResult<DataFrame> {
+        let reader = Cursor::new(bytes);
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("parquet") => ParquetReader::new(reader).finish(),
+            Some("ndjson" | "jsonl" | "json") => JsonReader::new(reader).with_json_format(JsonFormat::JsonLines).finish(),
+            // Every column as text: an id such as `007` must not become a number.
+            Some("csv") => CsvReadOptions::default().with_infer_schema_length(Some(0)).into_reader_with_file_handle(reader).finish(),
+            _ => polars_bail!(ComputeError: "expected a file named `.parquet`, `.ndjson`, `.jsonl` or `.csv`"),
+        }
+    }
+
+    /// The keys of every row, or `None` where no column names a recipient.
+    fn keys(frame: &DataFrame) -> PolarsResult<Option<HashSet<KeyHash>>> {
+        let kinds: [(&str, fn(String) -> Recipient<'static>); 3] = [
+            ("external_user_id", |id| Recipient::external(id)),
+            ("braze_id", |id| Recipient::braze(id)),
+            ("email", |id| Recipient::email(id)),
+        ];
+        let mut keys = HashSet::new();
+        let mut named = false;
+        for (column, recipient) in kinds {
+            let Some(values) = texts(frame, column)? else { continue };
+            named = true;
+            keys.extend(values.into_iter().flatten().map(|id| recipient(id).key_hash()));
+        }
+        if let (Some(names), Some(labels)) = (texts(frame, "alias_name")?, texts(frame, "alias_label")?) {
+            named = true;
+            let pairs = names.into_iter().zip(labels).filter_map(|(name, label)| Some((name?, label?)));
+            keys.extend(pairs.map(|(name, label)| Recipient::alias(name, label).key_hash()));
+        }
+        Ok(named.then_some(keys))
+    }
+
+    /// A column as text: strings and whole numbers are ids, anything else is not.
+    fn texts(frame: &DataFrame, name: &str) -> PolarsResult<Option<Vec<Option<String>>>> {
+        let Ok(column) = frame.column(name) else { return Ok(None) };
+        let dtype = column.dtype();
+        if !(dtype.is_integer() || matches!(dtype, DataType::String | DataType::Null)) {
+            polars_bail!(ComputeError: "column `{}` holds {}, expected strings or whole numbers", name, dtype);
+        }
+        let strings = column.cast(&DataType::String)?;
+        Ok(Some(strings.str()?.iter().map(|id| id.filter(|id| !id.is_empty()).map(str::to_owned)).collect()))
+    }
+}
