@@ -4,6 +4,7 @@
 //! Layers, each of which only looks down: `cli` → [`runs`] → the edges ([`input`], [`delivery`], [`state`]) → the engine
 //! ([`pipeline`]) → the domain ([`triggers`], [`campaigns`], [`templates`], [`eligibility`]) → [`storage`], [`ids`], [`error`].
 
+pub mod delivery;
 pub mod error;
 pub mod ids;
 pub mod input;
