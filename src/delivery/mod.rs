@@ -17,6 +17,8 @@ mod options;
 mod pieces;
 mod run_folder;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod written;
 

@@ -147,7 +147,7 @@ impl Cutter {
     }
 }
 
-/// Bytes of text in some rows. Other columns are of fixed width, so the number of rows bounds them.
+/// Bytes of text in some rows. Other columns (numbers, times, a row's few dispatch ids) are bounded by the number of rows.
 fn text_bytes(rows: &RecordBatch, start: usize, len: usize) -> usize {
     let of_column = |column: &dyn Array| match column.data_type() {
         DataType::Utf8 => {
