@@ -4,10 +4,15 @@
 //! Layers, each of which only looks down: `cli` → [`runs`] → the edges ([`input`], [`delivery`], [`state`]) → the engine
 //! ([`pipeline`]) → the domain ([`triggers`], [`campaigns`], [`templates`], [`eligibility`]) → [`storage`], [`ids`], [`error`].
 
+pub mod campaigns;
+pub mod delivery;
 pub mod eligibility;
 pub mod error;
 pub mod ids;
 pub mod input;
 pub mod pipeline;
+pub mod runs;
+pub mod state;
 pub mod storage;
+pub mod templates;
 pub mod triggers;
