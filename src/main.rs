@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The `retrigger` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    retrigger::cli::main()
+}

@@ -1,0 +1,128 @@
+//! The command line: what the user typed, checked, and the only place that prints, reads the clock or decides the exit.
+
+mod args;
+mod print;
+mod progress;
+mod settings;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use args::{Args, Command, RenderArgs, RunArgs, StateCommand, VerifyArgs};
+use progress::ShownProgress;
+
+use crate::error::{Error, Kind, Result};
+use crate::runs;
+use crate::state::State;
+use crate::storage::{Disk, RealDisk};
+
+/// Parses the command line, does what it says, and returns the exit code of design section 8.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    silence_fenced_panics();
+    match dispatch(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+/// Panics inside dependencies are fenced where they are called and reported as errors that name the file. Their own
+/// message is kept for `RUST_BACKTRACE` only.
+fn silence_fenced_panics() {
+    let shown = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
+            shown(info);
+        }
+    }));
+}
+
+fn dispatch(args: Args) -> Result<u8> {
+    match args.command {
+        Command::Run(args) => run(&args),
+        Command::Check(args) => {
+            let (settings, json) = settings::check(&args)?;
+            let checked = runs::check(&settings)?;
+            print::out(&if json { format!("{:#}\n", checked.to_json()) } else { print::checked(&checked) })?;
+            Ok(0)
+        }
+        Command::Render(args) => render(&args),
+        Command::Verify(args) => verify(&args),
+        Command::State(args) => state(&args.command),
+    }
+}
+
+fn run(args: &RunArgs) -> Result<u8> {
+    let settings = settings::run(args, now_micros(), random_id())?;
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build_global()
+            .map_err(|e| Error::new(Kind::Internal, "cannot start the worker threads").caused_by(e))?;
+    }
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let progress = ShownProgress::new(args.quiet, args.verbose > 0);
+    let finished = runs::run(disk, &settings, &progress);
+    progress.finish();
+    let finished = finished?;
+    if args.json {
+        print::out(&print::finished_json(&finished))?;
+    } else if !args.quiet {
+        print::out(&print::finished(&finished, args.verbose > 0))?;
+    }
+    Ok(finished.exit_code)
+}
+
+fn verify(args: &VerifyArgs) -> Result<u8> {
+    let verified = runs::verify(&args.run_dir)?;
+    print::out(&print::verified(&verified))?;
+    Ok(0)
+}
+
+fn render(args: &RenderArgs) -> Result<u8> {
+    let rendered = runs::render(&settings::render(args)?)?;
+    print::out(&rendered.text)?;
+    Ok(u8::from(rendered.stopped))
+}
+
+fn state(command: &StateCommand) -> Result<u8> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    match command {
+        StateCommand::Init { dir } => {
+            let state = State::init(disk, dir, random_id())?;
+            print::out(&format!("state {} created in {}\n", state.manifest().state_id, dir.display()))?;
+        }
+        StateCommand::Show { dir, json } => show(disk, dir, *json)?,
+    }
+    Ok(0)
+}
+
+fn show(disk: Arc<dyn Disk>, dir: &Path, json: bool) -> Result<()> {
+    let overview = State::open(disk, dir)?.overview()?;
+    print::out(&if json { print::overview_json(&overview)? } else { print::overview(&overview) })
+}
+
+fn now_micros() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+/// 128 random bits for the id of a new state.
+fn random_id() -> u128 {
+    let word = || u128::from(RandomState::new().hash_one(now_micros()));
+    word() << 64 | word()
+}

@@ -1,0 +1,257 @@
+//! What the user typed → what the program will do. Everything that can be wrong with a flag is wrong here.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+
+use super::args::{
+    CheckArgs, ClockArg, CompressionArg, EpochUnitArg, EscapeArg, FormatArg, InputArgs, InputFormatArg, OnMissingArg,
+    RenderArgs, RunArgs,
+};
+use crate::campaigns::LoadOptions;
+use crate::delivery::{Compression, DeliveryOptions, Format};
+use crate::eligibility::{Clock, parse_duration_seconds};
+use crate::error::{Error, IoContext, Kind, Result, nearest};
+use crate::input::{InputFormat, InputOptions, Mapping, PropertiesFrom};
+use crate::runs::{CheckSettings, MaxBad, RenderSettings, RenderWhat, RunSettings, StateUse};
+use crate::templates::{Escape, OnMissing};
+use crate::triggers::{EpochUnit, MICROS_PER_SECOND, Micros, TimeReader};
+
+/// Bytes of one NDJSON split.
+const SPLIT_BYTES: u64 = 4 << 20;
+
+/// Rows of one Parquet split.
+const SPLIT_ROWS: usize = 131_072;
+
+fn usage(summary: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, summary)
+}
+
+/// The settings of `run`. `now` is the default of `--as-of`; `new_state_id` names a state that the run creates.
+pub fn run(args: &RunArgs, now: Micros, new_state_id: u128) -> Result<RunSettings> {
+    let input = input(&args.reading)?;
+    let time = |flag: &str, text: &Option<String>| text.as_ref().map(|t| time(&input.times, flag, t)).transpose();
+    let as_of = time("--as-of", &args.as_of)?;
+    let (since, until) = (time("--since", &args.since)?, time("--until", &args.until)?);
+    let max_age = args.max_age.as_ref().map(|text| duration("--max-age", text)).transpose()?;
+    if args.run_id.as_deref().is_some_and(|id| id.is_empty() || id.len() > 128) {
+        return Err(usage("`--run-id` must have 1 to 128 bytes"));
+    }
+    let clock = if args.record_only { Clock::Event } else { clock(args.clock) };
+    Ok(RunSettings {
+        campaigns: args.campaigns.clone(),
+        load: LoadOptions { only: args.only.clone(), skip_broken: args.skip_broken },
+        inputs: args.input.clone(),
+        out: args.out.clone(),
+        state: match &args.state {
+            Some(path) => StateUse::Folder { path: path.clone(), create: args.create_state },
+            None => StateUse::Stateless,
+        },
+        delivery: delivery(args),
+        clock,
+        as_of: as_of.unwrap_or(now),
+        as_of_given: as_of.is_some(),
+        max_age_micros: max_age.map(|age| age.as_secs() as i64 * MICROS_PER_SECOND),
+        since,
+        until,
+        default_time_is_as_of: args.default_triggered_at.is_some(),
+        max_bad: args.max_bad.as_deref().map(max_bad).transpose()?,
+        run_id: args.run_id.clone(),
+        exclude: args.exclude.clone(),
+        dry_run: args.dry_run,
+        wait_lock: duration("--wait-lock", &args.wait_lock)?,
+        record_only: args.record_only,
+        allow_consumed: args.allow_consumed,
+        new_state_id,
+        input,
+    })
+}
+
+/// The settings of `check`, and whether to print JSON.
+pub fn check(args: &CheckArgs) -> Result<(CheckSettings, bool)> {
+    let load = LoadOptions { only: args.only.clone(), skip_broken: false };
+    let (campaigns, inputs) = (args.campaigns.clone(), args.input.clone());
+    Ok((CheckSettings { campaigns, load, inputs, input: input(&args.reading)? }, args.json))
+}
+
+/// The settings of `render`.
+pub fn render(args: &RenderArgs) -> Result<RenderSettings> {
+    let what = match (&args.template, &args.campaign, &args.data) {
+        (Some(template), None, Some(data)) => RenderWhat::Template {
+            escape: args.escape.map_or_else(|| escape_by_name(template), escape),
+            template: template.clone(),
+            data: data.clone(),
+            on_missing: match args.on_missing {
+                OnMissingArg::Blank => OnMissing::Blank,
+                OnMissingArg::Fail => OnMissing::Fail,
+            },
+        },
+        (None, Some(campaign), _) => {
+            let (inputs, limit) = (args.input.clone(), args.limit);
+            RenderWhat::Campaign { campaign: campaign.clone(), inputs, input: Box::new(input(&args.reading)?), limit }
+        }
+        _ => return Err(usage("give `--template FILE --data FILE.json`, or `--campaign DIR --input FILE`")),
+    };
+    Ok(RenderSettings { what })
+}
+
+fn escape(escape: EscapeArg) -> Escape {
+    match escape {
+        EscapeArg::Html => Escape::Html,
+        EscapeArg::Json => Escape::Json,
+        EscapeArg::None => Escape::None,
+    }
+}
+
+fn escape_by_name(template: &Path) -> Escape {
+    let name = template.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    match name {
+        _ if name.ends_with(".html.hbs") || name.ends_with(".html") => Escape::Html,
+        _ if name.ends_with(".json.hbs") => Escape::Json,
+        _ => Escape::None,
+    }
+}
+
+fn clock(clock: ClockArg) -> Clock {
+    match clock {
+        ClockArg::Run => Clock::Run,
+        ClockArg::Event => Clock::Event,
+    }
+}
+
+fn delivery(args: &RunArgs) -> DeliveryOptions {
+    let format = match args.format {
+        FormatArg::Parquet => Format::Parquet,
+        FormatArg::Ndjson => Format::Ndjson,
+    };
+    let compression = match args.compression {
+        Some(CompressionArg::Zstd) => Compression::Zstd,
+        Some(CompressionArg::Snappy) => Compression::Snappy,
+        Some(CompressionArg::Gzip) => Compression::Gzip,
+        Some(CompressionArg::None) => Compression::None,
+        None if format == Format::Ndjson => Compression::None,
+        None => Compression::Zstd,
+    };
+    DeliveryOptions { format, compression, batch_size: args.batch_size }
+}
+
+fn time(times: &TimeReader, flag: &str, text: &str) -> Result<Micros> {
+    times.text(text).map_err(|wrong| usage(format!("`{flag} {text}`: expected {}", wrong.expected)))
+}
+
+fn duration(flag: &str, text: &str) -> Result<Duration> {
+    parse_duration_seconds(text).map(Duration::from_secs).map_err(|why| usage(format!("`{flag}`: {why}")))
+}
+
+fn max_bad(text: &str) -> Result<MaxBad> {
+    let wrong = || usage(format!("`--max-bad {text}`: expected a number such as `100` or a share such as `0.5%`"));
+    match text.strip_suffix('%') {
+        Some(share) => match share.parse::<f64>() {
+            Ok(share) if (0.0..=100.0).contains(&share) => Ok(MaxBad::Percent(share)),
+            _ => Err(wrong()),
+        },
+        None => text.parse().map(MaxBad::Count).map_err(|_| wrong()),
+    }
+}
+
+/// `--mapping FILE.json`: the same names as the flags, which override it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MappingFile {
+    #[serde(default)]
+    map: std::collections::BTreeMap<String, String>,
+    campaign_id: Option<String>,
+    properties: Option<PropertiesInFile>,
+    #[serde(default)]
+    carry: Vec<String>,
+    #[serde(default)]
+    trigger_id_from: Vec<String>,
+    body: Option<String>,
+    timezone: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum PropertiesInFile {
+    All(String),
+    Columns(Vec<String>),
+}
+
+fn mapping_file(path: &Path) -> Result<MappingFile> {
+    let text = std::fs::read_to_string(path).at(Kind::Usage, "read the mapping", path)?;
+    let wrong = |e| usage(format!("cannot use the mapping `{}`", path.display())).caused_by(e);
+    serde_json::from_str(&text).map_err(wrong)
+}
+
+fn input(args: &InputArgs) -> Result<InputOptions> {
+    let file = args.mapping.as_deref().map(mapping_file).transpose()?.unwrap_or_default();
+    let mut columns = file.map;
+    for pair in &args.map {
+        let Some((field, column)) = pair.split_once('=').filter(|(f, c)| !f.is_empty() && !c.is_empty()) else {
+            return Err(usage(format!("`--map {pair}`: expected FIELD=COLUMN, such as `external_user_id=customer`")));
+        };
+        columns.insert(field.to_owned(), column.to_owned());
+    }
+    for field in columns.keys().filter(|f| !Mapping::FIELDS.contains(&f.as_str())) {
+        let error = usage(format!("`{field}` cannot be mapped: it is not a field of a trigger"));
+        return Err(error.hint(match nearest(field, Mapping::FIELDS) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("fields: {}", Mapping::FIELDS.join(", ")),
+        }));
+    }
+    let body = args.body.clone().or(file.body);
+    if body.as_deref().is_some_and(|pointer| !pointer.starts_with('/')) {
+        return Err(usage("`--body` must be a JSON pointer such as `/request/body`"));
+    }
+    let timezone = args.timezone.as_deref().or(file.timezone.as_deref());
+    let given = |flag: &Vec<String>, in_file: Vec<String>| if flag.is_empty() { in_file } else { flag.clone() };
+    Ok(InputOptions {
+        format: args.input_format.map(|format| match format {
+            InputFormatArg::Parquet => InputFormat::Parquet,
+            InputFormatArg::Ndjson => InputFormat::Ndjson,
+        }),
+        mapping: Mapping {
+            columns,
+            campaign_id: args.campaign_id.clone().or(file.campaign_id),
+            properties: properties(&args.properties, file.properties)?,
+        },
+        body,
+        times: TimeReader { zone: zone(timezone)?, epoch_unit: args.epoch_unit.map(epoch_unit) },
+        carry: given(&args.carry, file.carry),
+        trigger_id_from: given(&args.trigger_id_from, file.trigger_id_from),
+        split_bytes: SPLIT_BYTES,
+        split_rows: SPLIT_ROWS,
+        spool: PathBuf::new(),
+    })
+}
+
+fn properties(flag: &[String], file: Option<PropertiesInFile>) -> Result<PropertiesFrom> {
+    match (flag, file) {
+        ([], None) => Ok(PropertiesFrom::Field),
+        ([all], _) if all == "*" => Ok(PropertiesFrom::All),
+        ([], Some(PropertiesInFile::All(all))) if all == "*" => Ok(PropertiesFrom::All),
+        ([], Some(PropertiesInFile::All(name))) => {
+            Err(usage(format!("the mapping's `properties` must be a list or `*`, found `{name}`")))
+        }
+        ([], Some(PropertiesInFile::Columns(names))) => Ok(PropertiesFrom::Columns(names)),
+        (names, _) => Ok(PropertiesFrom::Columns(names.to_vec())),
+    }
+}
+
+fn zone(name: Option<&str>) -> Result<TimeZone> {
+    let Some(name) = name else { return Ok(TimeZone::UTC) };
+    TimeZone::get(name).map_err(|_| {
+        usage(format!("`--timezone {name}`: no such time zone")).hint("use an IANA name such as `Europe/Paris`")
+    })
+}
+
+fn epoch_unit(unit: EpochUnitArg) -> EpochUnit {
+    match unit {
+        EpochUnitArg::S => EpochUnit::Seconds,
+        EpochUnitArg::Ms => EpochUnit::Millis,
+        EpochUnitArg::Us => EpochUnit::Micros,
+        EpochUnitArg::Ns => EpochUnit::Nanos,
+    }
+}

@@ -1,0 +1,293 @@
+//! `run`: plan, execute, commit.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::commit;
+use super::manifest::{RUN_FORMAT, RunManifest, Summary, peak_rss_bytes};
+use super::out::{OutFolder, wait_for};
+use super::plan::{Definitions, Plan};
+use super::settings::{RunSettings, StateUse, clock_code};
+use crate::delivery::{ChannelSpec, FileKind, RunFolder, WrittenFile};
+use crate::error::{Error, Kind, Result};
+use crate::input::InputOptions;
+use crate::pipeline::{DeliverySink, Executed, LinesFile, Progress, ReceiptSource, Table, execute};
+use crate::state::State;
+use crate::storage::Disk;
+use crate::triggers::format_micros;
+
+/// How a run ended.
+pub struct Finished {
+    /// 0 or 3; for a repeated run, what it was the first time.
+    pub exit_code: u8,
+    /// Where the run is published; none for a dry run.
+    pub published: Option<PathBuf>,
+    /// What happened.
+    pub outcome: RunOutcome,
+}
+
+/// Whether something was done.
+pub enum RunOutcome {
+    /// This run was decided now.
+    Ran(Box<Summary>),
+    /// The same run was committed before: nothing was done.
+    AlreadyCommitted {
+        /// Its id.
+        run_id: String,
+    },
+}
+
+/// Runs. Everything is committed or nothing.
+///
+/// # Errors
+/// Each [`Kind`]; after any error nothing was committed, except where the summary of the error says so.
+pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress) -> Result<Finished> {
+    let definitions = Definitions::load(settings)?;
+    let out = OutFolder::open(disk.clone(), &settings.out, settings.wait_lock)?;
+    let state = open_state(&disk, settings)?;
+    let keep = state.as_ref().and_then(|s| s.manifest().pending.as_ref()).map(|p| p.staged.clone());
+    if let Some(state) = &state {
+        commit::check_fence(state, &out)?;
+        commit::roll_forward(state, &out)?;
+        commit::remember(state, &out)?;
+    }
+    out.clear_staging(keep.as_deref())?;
+    let options = InputOptions { spool: out.spool(), ..settings.input.clone() };
+    let mut plan = Plan::new(settings, definitions, options)?;
+    if let Some(finished) = already_committed(&plan, state.as_ref(), &out)? {
+        return Ok(finished);
+    }
+    if let Some(state) = &state {
+        check_consumed(&plan, state, settings.allow_consumed)?;
+        plan.rules.history_floors = floors(&plan, state);
+    }
+    if settings.dry_run {
+        return dry_run(&plan, settings, state.as_ref(), progress);
+    }
+    let ran = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
+    match ran.and_then(|staged| commit_staged(staged, &plan, state, &out)) {
+        Ok(finished) => Ok(finished),
+        Err(error) => {
+            // A run that is committed but not published must stay where its state looks for it.
+            let committed = error.summary.starts_with(COMMITTED);
+            if !committed {
+                let _ = disk.remove_dir_all(&out.staged(&plan.run_id));
+            }
+            Err(error)
+        }
+    }
+}
+
+const COMMITTED: &str = "the run is committed, but";
+
+fn open_state(disk: &Arc<dyn Disk>, settings: &RunSettings) -> Result<Option<State>> {
+    let StateUse::Folder { path, create } = &settings.state else { return Ok(None) };
+    if *create && !disk.exists(&path.join("manifest.json")) {
+        return State::init(disk.clone(), path, settings.new_state_id).map(Some);
+    }
+    wait_for(settings.wait_lock, || State::open(disk.clone(), path)).map(Some)
+}
+
+fn floors(plan: &Plan, state: &State) -> Vec<Option<i64>> {
+    let kept = &state.manifest().campaigns;
+    plan.rules.campaigns.loaded.iter().map(|c| kept.get(&c.id).and_then(|k| k.history_floor)).collect()
+}
+
+/// The same id with the same digest is done already; with another digest it is a mistake.
+fn already_committed(plan: &Plan, state: Option<&State>, out: &OutFolder) -> Result<Option<Finished>> {
+    let published = out.published(&plan.run_id);
+    let in_state = state.and_then(|s| s.manifest().runs.iter().find(|r| r.run_id == plan.run_id));
+    let known = match (in_state, state) {
+        (Some(record), _) => Some((record.config_digest, record.exit_code, record.out.clone())),
+        (None, _) => out.manifest(&plan.run_id)?.map(|m| (m.config_digest, m.exit_code, published.clone())),
+    };
+    let Some((digest, exit_code, place)) = known else { return Ok(None) };
+    if in_state.is_none() && state.is_some() {
+        let summary = format!("`{}` holds a run of this id that this state knows nothing of", place.display());
+        return Err(Error::new(Kind::Output, summary).hint("use another `--out`, or the state that it was run with"));
+    }
+    if digest != plan.config_digest {
+        let summary = format!("run `{}` is committed already, with other inputs, campaigns or flags", plan.run_id);
+        return Err(Error::new(Kind::Output, summary).hint("give another `--run-id`, or none"));
+    }
+    let outcome = RunOutcome::AlreadyCommitted { run_id: plan.run_id.clone() };
+    Ok(Some(Finished { exit_code, published: Some(place), outcome }))
+}
+
+fn check_consumed(plan: &Plan, state: &State, allowed: bool) -> Result<()> {
+    if allowed {
+        return Ok(());
+    }
+    let consumed = plan.records.iter().filter_map(|input| {
+        let run = state.manifest().runs.iter().find(|run| run.inputs.contains(&input.digest))?;
+        Some(crate::error::Fault::new(input.name.clone(), format!("was consumed by run `{}`", run.run_id)))
+    });
+    let faults: Vec<_> = consumed.collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Input, "this state has consumed some of the input already").with_faults(faults).hint(
+        "leave these files out; to replay them on purpose give `--allow-consumed`: what was received stays received",
+    ))
+}
+
+/// A run that is durable in staging and not committed.
+struct Staged {
+    manifest: RunManifest,
+    summary: Summary,
+    receipts: Vec<crate::pipeline::Receipt>,
+}
+
+fn stage(
+    disk: &Arc<dyn Disk>,
+    plan: &Plan,
+    settings: &RunSettings,
+    state: Option<&State>,
+    out: &OutFolder,
+    progress: &dyn Progress,
+) -> Result<Staged> {
+    let staged = out.staged(&plan.run_id);
+    let channels = plan.schemas.channels.iter();
+    let channels = channels.map(|(name, schema)| ChannelSpec { name: name.clone(), schema: schema.clone() }).collect();
+    let (decisions, dropped) = (plan.schemas.decisions.clone(), plan.schemas.dropped.clone());
+    let mut folder = RunFolder::create(disk.clone(), staged.clone(), settings.delivery, channels, decisions, dropped)?;
+    let executed = execute_plan(plan, state, &mut folder, progress)?;
+    let exit_code = judge(&executed, settings)?;
+    plan.inputs.check_unchanged()?;
+    for campaign in &plan.rules.campaigns.loaded {
+        let root = Path::new("campaigns").join(crate::delivery::path_segment(&campaign.id));
+        for (name, text) in &campaign.files {
+            folder.write_file(&root.join(name), text.as_bytes())?;
+        }
+    }
+    let mut summary = summary(plan, settings, state, &executed, folder.seal()?);
+    let text = format!("{:#}\n", summary.to_json());
+    folder.write_file(Path::new("summary.json"), text.as_bytes())?;
+    let files = folder.close()?;
+    summary.bytes_written = files.iter().map(|f| f.bytes).sum();
+    let manifest = RunManifest {
+        format: RUN_FORMAT,
+        written_by: format!("retrigger {}", env!("CARGO_PKG_VERSION")),
+        run_id: plan.run_id.clone(),
+        config_digest: plan.config_digest,
+        flags: plan.flags.clone(),
+        as_of: format_micros(plan.rules.as_of),
+        inputs: plan.records.clone(),
+        ledger: executed.ledger,
+        files,
+        state_id: summary.state_id.clone(),
+        generation: summary.generation,
+        exit_code,
+    };
+    commit::seal(&**disk, &staged, &manifest)?;
+    Ok(Staged { manifest, summary, receipts: executed.receipts })
+}
+
+fn execute_plan<S: DeliverySink>(
+    plan: &Plan,
+    state: Option<&State>,
+    sink: &mut S,
+    progress: &dyn Progress,
+) -> Result<Executed> {
+    let receipts = state.map(State::receipts);
+    let receipts = receipts.as_ref().map(|r| r as &dyn ReceiptSource);
+    let executed = execute(&plan.rules, &plan.schemas, &plan.inputs, receipts, sink, progress)?;
+    if executed.ledger.balances() {
+        return Ok(executed);
+    }
+    Err(Error::new(Kind::Internal, "the ledger does not balance: a trigger was lost or counted twice; nothing was committed"))
+}
+
+/// The exit code of a run that may commit, or why it may not.
+fn judge(executed: &Executed, settings: &RunSettings) -> Result<u8> {
+    let total = &executed.ledger.total;
+    match settings.max_bad {
+        None => Ok(if total.bad() > 0 { 3 } else { 0 }),
+        Some(most) if most.is_exceeded(total.bad(), total.triggers) => {
+            let reasons = total.rejected.iter().chain(&total.failed);
+            let reasons: Vec<String> = reasons.map(|(reason, count)| format!("{reason} {count}")).collect();
+            let summary = format!(
+                "{} of {} triggers are bad ({}), more than `--max-bad` allows; nothing was committed",
+                total.bad(),
+                total.triggers,
+                reasons.join(", ")
+            );
+            Err(Error::new(Kind::TooManyBad, summary).hint("run without `--max-bad` to see them in `rejected.ndjson`"))
+        }
+        Some(_) => Ok(0),
+    }
+}
+
+fn summary(plan: &Plan, settings: &RunSettings, state: Option<&State>, executed: &Executed, files: &[WrittenFile]) -> Summary {
+    let seconds = |(name, time): &(&'static str, Duration)| (*name, time.as_secs_f64());
+    Summary {
+        run_id: plan.run_id.clone(),
+        committed: !settings.dry_run,
+        clock: clock_code(settings.clock),
+        as_of: format_micros(settings.as_of),
+        state_id: state.map(|s| s.manifest().state_id.clone()),
+        generation: state.map(|s| s.manifest().generation + u64::from(!settings.dry_run)),
+        ledger: executed.ledger.clone(),
+        batches: files.iter().filter(|f| matches!(f.kind, FileKind::Deliveries { .. })).count() as u64,
+        bytes_read: plan.records.iter().map(|r| r.bytes).sum(),
+        bytes_written: files.iter().map(|f| f.bytes).sum(),
+        unknown_fields_ignored: executed.unknown_fields,
+        seconds: executed.phases.iter().map(seconds).collect(),
+        peak_rss_bytes: peak_rss_bytes(),
+    }
+}
+
+fn commit_staged(staged: Staged, plan: &Plan, state: Option<State>, out: &OutFolder) -> Result<Finished> {
+    let published = out.published(&plan.run_id);
+    match state {
+        Some(mut state) => {
+            let before = state.manifest().generation;
+            commit::commit(&mut state, out, plan, &staged.manifest, staged.receipts).map_err(|error| {
+                match state.manifest().generation > before {
+                    true => Error { summary: format!("{COMMITTED} {}", error.summary), ..error }
+                        .hint("run the same command again: it publishes the run and decides nothing twice"),
+                    false => error,
+                }
+            })?;
+        }
+        None => out.publish(&out.staged(&plan.run_id), &published)?,
+    }
+    let outcome = RunOutcome::Ran(Box::new(staged.summary));
+    Ok(Finished { exit_code: staged.manifest.exit_code, published: Some(published), outcome })
+}
+
+fn dry_run(plan: &Plan, settings: &RunSettings, state: Option<&State>, progress: &dyn Progress) -> Result<Finished> {
+    let executed = execute_plan(plan, state, &mut Discard, progress)?;
+    let exit_code = judge(&executed, settings)?;
+    let summary = summary(plan, settings, state, &executed, &[]);
+    Ok(Finished { exit_code, published: None, outcome: RunOutcome::Ran(Box::new(summary)) })
+}
+
+/// The sink of a dry run: renders everything, keeps nothing.
+struct Discard;
+
+impl DeliverySink for Discard {
+    type Piece = ();
+    type Encoded = ();
+
+    fn cut(&mut self, _: Table, _: arrow_array::RecordBatch) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+
+    fn cut_rest(&mut self) -> Result<Vec<()>> {
+        Ok(Vec::new())
+    }
+
+    fn encode(&self, (): ()) -> Result<()> {
+        Ok(())
+    }
+
+    fn append(&mut self, (): ()) -> Result<()> {
+        Ok(())
+    }
+
+    fn append_lines(&mut self, _: LinesFile, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+}
