@@ -14,6 +14,8 @@ mod redact;
 mod request;
 mod rules;
 mod spool;
+#[cfg(test)]
+mod testing;
 
 pub use files::{Compression, InputFile};
 pub use inputs::Inputs;

@@ -159,3 +159,100 @@ impl Read for Positioned<'_> {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::super::testing::{SeenRow, options};
+    use super::*;
+
+    /// All rows of a text read in splits of some size, with line numbers through the file.
+    fn rows(text: &[u8], split_bytes: u64) -> (Vec<SeenRow>, SplitLines) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.ndjson");
+        fs::write(&path, text).unwrap();
+        let file = TextFile::open(&path).unwrap();
+        let rules = Arc::new(Rules::new(options()));
+        let (mut rows, mut total) = (Vec::new(), SplitLines::default());
+        for split in 0..file.splits(split_bytes) {
+            let before = total.lines;
+            let mut visit = |row: Row<'_>| {
+                rows.push(SeenRow { line: row.line + before, ..SeenRow::of(row) });
+                Ok(())
+            };
+            let counts = file.read(file.range(split, split_bytes), &rules, Need::Everything, &mut visit).unwrap();
+            total.lines += counts.lines;
+            total.unknown_fields += counts.unknown_fields;
+        }
+        (rows, total)
+    }
+
+    const MIXED: &str = "\u{feff}{\"campaign_id\":\"c\",\"email\":\"ada\"}\r\n\n   \r\n{\"broken\n{\"campaign_id\":\"c\",\"x\":1,\"recipients\":[{\"external_user_id\":1},{}]}\n\n\n\"é\"\n{\"campaign_id\":\"c\",\"email\":\"bob\"}";
+
+    #[test]
+    fn any_split_size_gives_the_same_rows() {
+        for text in [MIXED.to_owned(), format!("{MIXED}\n"), format!("{MIXED}\n\n"), "\n".to_owned(), String::new()] {
+            let whole = rows(text.as_bytes(), 1 << 30);
+            for split_bytes in 1..=(text.len() as u64 + 2) {
+                assert_eq!(rows(text.as_bytes(), split_bytes), whole, "{split_bytes} bytes a split");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_have_numbers_offsets_and_their_text() {
+        let (rows, total) = rows(MIXED.as_bytes(), 7);
+        assert_eq!(total, SplitLines { lines: 9, unknown_fields: 1 });
+        let places: Vec<_> = rows.iter().map(|row| (row.line, row.index)).collect();
+        assert_eq!(places, [(0, None), (3, None), (4, Some(0)), (4, Some(1)), (7, None), (8, None)]);
+        assert_eq!(rows[0].raw, br#"{"campaign_id":"c","email":"ada"}"#, "no mark, no line end");
+        for row in &rows[1..] {
+            let offset = row.offset.unwrap() as usize;
+            assert_eq!(&MIXED.as_bytes()[offset..offset + row.raw.len()], row.raw);
+        }
+        assert!(rows[5].parsed.is_ok(), "a last line without a line feed");
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_rejected_by_its_beginning_whatever_the_splits() {
+        let long = "x".repeat(MAX_LINE_BYTES as usize + 1);
+        let fits = format!("\"{}\"", "y".repeat(MAX_LINE_BYTES as usize - 2));
+        let text = format!("{{\"campaign_id\":\"c\",\"email\":\"a\"}}\n{long}\n{fits}\n{long}{long}\n{{}}\n{long}");
+        let whole = rows(text.as_bytes(), 1 << 40);
+        let reasons: Vec<_> = whole.0.iter().map(|row| row.parsed.as_ref().map(|_| ()).map_err(|r| r.reason)).collect();
+        let too_long = Err(Reason::LineTooLong);
+        let expected = [Ok(()), too_long, Err(Reason::BadRow), too_long, Err(Reason::MissingField), too_long];
+        assert_eq!(reasons, expected);
+        assert_eq!(whole.0[1].raw, &long.as_bytes()[..KEPT_OF_LONG_LINE]);
+        for split_bytes in [1 << 20, MAX_LINE_BYTES, MAX_LINE_BYTES + 1, 3 << 20] {
+            assert!(rows(text.as_bytes(), split_bytes) == whole, "{split_bytes} bytes a split");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_visitor_ends_the_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.ndjson");
+        fs::write(&path, "{}\n{}\n").unwrap();
+        let file = TextFile::open(&path).unwrap();
+        let mut seen = 0;
+        let result = file.read(0..6, &Rules::new(options()), Need::Keys, &mut |_| {
+            seen += 1;
+            Err(Error::new(Kind::Internal, "enough"))
+        });
+        assert_eq!((result.unwrap_err().summary.as_str(), seen), ("enough", 1));
+    }
+
+    #[test]
+    fn a_file_that_is_cut_off_while_it_is_read_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.ndjson");
+        fs::write(&path, "{}\n{}\n").unwrap();
+        let file = TextFile::open(&path).unwrap();
+        fs::write(&path, "{}\n").unwrap();
+        let error = file.read(0..6, &Rules::new(options()), Need::Keys, &mut |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("in.ndjson`: it became shorter"), "{error}");
+    }
+}

@@ -148,7 +148,7 @@ mod tests {
     fn a_long_text_takes_linear_time() {
         let text = r#"{"api_key":"\\\\","#.repeat(100_000);
         assert_eq!(redacted(&text), r#"{"api_key":"[redacted]","#.repeat(100_000));
-        let open = r#"{"api_key":\""#.repeat(100_000);
-        assert!(redacted(&open).ends_with("[redacted]"));
+        let open = r#"{"api_key":"\""#.repeat(100_000);
+        assert!(redacted(&open).starts_with(r#"{"api_key":"[redacted]"#));
     }
 }

@@ -293,3 +293,319 @@ fn check_prioritization(item: &Fields<'_>) -> Result<(), Rejection> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Seen, faults, options, read, read_counted, trigger, words};
+    use super::super::{InputOptions, Mapping};
+    use crate::triggers::{MAX_PROPERTIES_BYTES, Reason, Reason::*, TimeReader};
+
+    const CAMPAIGN: &str = "3f6c1a52-0d4e-4b8a-9a77-5e2d10c4b901";
+
+    fn triggers(body: &str) -> Vec<Seen> {
+        read(body, &options()).into_iter().map(|row| row.unwrap_or_else(|r| panic!("{body}: {r:?}"))).collect()
+    }
+
+    /// A body with these recipients.
+    fn body(recipients: &str) -> String {
+        format!(r#"{{"campaign_id":"{CAMPAIGN}","recipients":{recipients}}}"#)
+    }
+
+    /// A body with a good recipient and these fields.
+    fn with(fields: &str) -> String {
+        format!(r#"{{"campaign_id":"c","recipients":[{{"external_user_id":"u-1"}}],{fields}}}"#)
+    }
+
+    fn bad(reason: Reason, field: &str) -> Option<(Reason, String)> {
+        Some((reason, field.to_owned()))
+    }
+
+    #[test]
+    fn recipient_properties_lie_over_those_of_the_request() {
+        let seen = triggers(
+            r#"{"campaign_id":"3f6c1a52-0d4e-4b8a-9a77-5e2d10c4b901","broadcast":false,
+ "trigger_properties":{"store":"Lyon","currency":"EUR","order":{"status":"packed"}},
+ "recipients":[
+  {"external_user_id":"u-1001","trigger_properties":{"order":{"id":"A-77","status":"shipped"},"eta days":2}},
+  {"external_user_id":"u-1002"}]}"#,
+        );
+        assert_eq!(seen[0].recipient, "external_user_id u-1001");
+        let own = r#"{"store":"Lyon","currency":"EUR","order":{"id":"A-77","status":"shipped"},"eta days":2}"#;
+        assert_eq!(seen[0].properties, own);
+        assert_eq!(seen[1].properties, r#"{"store":"Lyon","currency":"EUR","order":{"status":"packed"}}"#);
+        assert_eq!((seen[0].campaign.as_str(), seen.len()), (CAMPAIGN, 2));
+    }
+
+    #[test]
+    fn aliases_and_addresses_are_recipients() {
+        let seen = triggers(&body(
+            r#"[{"user_alias":{"alias_name":"crm-88123","alias_label":"crm"},"trigger_properties":{"code":"K7Q"}},
+                {"email":"Ines@example.org","prioritization":["identified","most_recently_updated"]},{"braze_id":"b1"}]"#,
+        ));
+        let recipients: Vec<_> = seen.iter().map(|s| s.recipient.as_str()).collect();
+        assert_eq!(recipients, ["user_alias crm:crm-88123", "email ines@example.org", "braze_id b1"]);
+    }
+
+    #[test]
+    fn create_if_missing_brings_attributes_with_identity_keys() {
+        let seen = triggers(&body(
+            r#"[{"external_user_id":"new-4417","send_to_existing_only":false,
+   "attributes":{"first_name":"Tomas","email":"tomas@example.net","user_alias":{"alias_name":"n","alias_label":"l"},
+     "_update_existing_only":false,"loyalty_points":{"inc":25},"old_flag":null},
+   "trigger_properties":{"welcome_gift":true}}]"#,
+        ));
+        assert!(seen[0].attributes.contains(r#""first_name":"Tomas","email":"tomas@example.net""#));
+        assert_eq!(seen[0].properties, r#"{"welcome_gift":true}"#);
+    }
+
+    #[test]
+    fn the_odd_forms_of_the_documentation_are_judged_one_recipient_at_a_time() {
+        let rows = faults(
+            body(
+                r#"[{"external_user_id":"u-1","user_alias":{"alias_name":"a","alias_label":"b"},"trigger_properties":""},
+                    {"user_alias":"example_alias"},{"external_user_id":12345,"trigger_properties":""},
+                    {"external_user_id":"u-3","braze_id":"b","email":"e@x"},{},"u-4",null,{"external_user_id":"u-5"}]"#,
+            ),
+            &options(),
+        );
+        let expected = [
+            bad(SeveralIdentifiers, "recipients[0]"),
+            bad(WrongType, "recipients[1].user_alias"),
+            None,
+            bad(SeveralIdentifiers, "recipients[3]"),
+            bad(NoRecipient, "recipients[4]"),
+            bad(WrongType, "recipients[5]"),
+            bad(WrongType, "recipients[6]"),
+            None,
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn faults_of_one_recipient_leave_the_others() {
+        let cases = [
+            (r#"{"email":"a@example.org"}"#, MissingField, "prioritization"),
+            (r#"{"email":"a@x","prioritization":[]}"#, WrongType, "prioritization"),
+            (r#"{"email":"a@x","prioritization":"identified"}"#, WrongType, "prioritization"),
+            (r#"{"email":"a@x","prioritization":["newest"]}"#, WrongType, "prioritization"),
+            (r#"{"email":"a@x","prioritization":[1]}"#, WrongType, "prioritization"),
+            (r#"{"email":"a@x","prioritization":["identified","unidentified"]}"#, WrongType, "prioritization"),
+            (r#"{"external_user_id":"u-9","send_to_existing_only":false}"#, BadRow, "send_to_existing_only"),
+            (r#"{"braze_id":"b","send_to_existing_only":false,"attributes":{}}"#, BadRow, "send_to_existing_only"),
+            (r#"{"external_user_id":"u","send_to_existing_only":"no"}"#, WrongType, "send_to_existing_only"),
+            (r#"{"external_user_id":"u","attributes":[]}"#, WrongType, "attributes"),
+            (r#"{"external_user_id":"u","trigger_properties":"{}"}"#, WrongType, "trigger_properties"),
+            (r#"{"external_user_id":1.5}"#, WrongType, "external_user_id"),
+        ];
+        for (recipient, reason, field) in cases {
+            let rows = faults(body(&format!(r#"[{recipient},{{"external_user_id":"good"}}]"#)), &options());
+            assert_eq!(rows, [bad(reason, &format!("recipients[0].{field}")), None], "{recipient}");
+        }
+    }
+
+    #[test]
+    fn limits_are_tested_on_the_merged_properties_of_each_recipient() {
+        let half = "x".repeat(MAX_PROPERTIES_BYTES / 2);
+        let deep = format!("{}1{}", "[".repeat(64), "]".repeat(64));
+        let text = format!(
+            r#"{{"campaign_id":"c","trigger_properties":{{"a":"{half}"}},"recipients":[
+                {{"external_user_id":"1","trigger_properties":{{"b":"{half}"}}}},
+                {{"external_user_id":"2","trigger_properties":{{"a":"{half}"}}}},
+                {{"external_user_id":"3","trigger_properties":{{"b":{deep}}}}}]}}"#
+        );
+        let field = |i: usize| format!("recipients[{i}].trigger_properties");
+        let expected = [bad(PropertiesTooLarge, &field(0)), None, bad(TooDeep, &field(2))];
+        assert_eq!(faults(text, &options()), expected);
+    }
+
+    #[test]
+    fn the_first_of_equal_recipients_stands() {
+        let seen = triggers(&body(
+            r#"[{"external_user_id":"7","trigger_properties":{"n":1}},{"braze_id":"7"},
+                {"external_user_id":7,"trigger_properties":{"n":2}}]"#,
+        ));
+        assert_eq!(seen.iter().map(|s| s.duplicate).collect::<Vec<_>>(), [false, false, true]);
+    }
+
+    #[test]
+    fn a_fatal_fault_rejects_every_recipient() {
+        let cases = [
+            (r#""broadcast":true"#, BadRequest, "broadcast"),
+            (r#""broadcast":"no""#, BadRequest, "broadcast"),
+            (r#""audience":{"AND":[]}"#, Unsupported, "audience"),
+            (r#""audience":{}"#, Unsupported, "audience"),
+            (r#""attachments":[{"file_name":"i","url":"https://x"}]"#, Unsupported, "attachments"),
+            (r#""recipient":{"external_user_id":"u"}"#, BadRequest, "recipient"),
+            (
+                r#""schedule":{"time":"2026-09-03T18:30:00","in_local_time":true}"#,
+                Unsupported,
+                "schedule.in_local_time",
+            ),
+            (r#""schedule":{"time":"2026-09-03","at_optimal_time":true}"#, Unsupported, "schedule.at_optimal_time"),
+            (r#""schedule":{"time":"soon"}"#, BadTimestamp, "schedule.time"),
+            (r#""schedule":{"time":1795422600}"#, BadTimestamp, "schedule.time"),
+            (r#""schedule":{}"#, BadRequest, "schedule.time"),
+            (r#""schedule":"2026-09-03""#, BadRequest, "schedule"),
+            (r#""triggered_at":"soon""#, BadTimestamp, "triggered_at"),
+            (r#""trigger_properties":[1]"#, WrongType, "trigger_properties"),
+            (r#""send_id":5"#, WrongType, "send_id"),
+            (r#""campaign_id":5"#, WrongType, "campaign_id"),
+            (r#""campaign_id":null"#, MissingField, "campaign_id"),
+        ];
+        for (fields, reason, field) in cases {
+            assert_eq!(faults(with(fields), &options()), [bad(reason, field)], "{fields}");
+        }
+        let two = r#"{"broadcast":true,"campaign_id":"c","recipients":[{"external_user_id":"u-1"},7]}"#;
+        assert_eq!(faults(two, &options()), [bad(BadRequest, "broadcast"), bad(BadRequest, "broadcast")]);
+    }
+
+    #[test]
+    fn a_request_without_recipients_is_one_rejected_row() {
+        let cases = [
+            (r#"{"campaign_id":"c","recipients":[]}"#, NoRecipients, "recipients"),
+            (r#"{"campaign_id":"c","recipients":null,"broadcast":false}"#, NoRecipients, "recipients"),
+            (
+                r#"{"campaign_id":"c","schedule_id":"s","schedule":{"time":"2026-09-03T16:30:00Z"}}"#,
+                NoRecipients,
+                "recipients",
+            ),
+            (r#"{"campaign_id":"c","broadcast":true,"audience":{"x":1}}"#, Unsupported, "broadcast"),
+            (r#"{"campaign_id":"c","broadcast":true,"recipients":[]}"#, Unsupported, "broadcast"),
+            (r#"{"campaign_id":"c","recipients":{"external_user_id":"u"}}"#, BadRequest, "recipients"),
+            (r#"{"campaign_id":"c","recipients":"u"}"#, BadRequest, "recipients"),
+            // Without any key of a request it is a flat row, but nobody gets it either.
+            (r#"{"campaign_id":"c","trigger_properties":{"x":1}}"#, NoRecipient, ""),
+        ];
+        for (text, reason, field) in cases {
+            assert_eq!(faults(text, &options()), [bad(reason, field)], "{text}");
+        }
+        let found = read(cases[0].0, &options())[0].clone().unwrap_err().found;
+        assert_eq!(found, "400 No Recipients");
+    }
+
+    #[test]
+    fn fifty_recipients_are_fine_and_fifty_one_are_none() {
+        let many = |n: usize| {
+            let items: Vec<_> = (0..n).map(|i| format!(r#"{{"external_user_id":{i}}}"#)).collect();
+            body(&format!("[{}]", items.join(",")))
+        };
+        assert!(faults(many(50), &options()).iter().all(Option::is_none));
+        let rows = read(many(51), &options());
+        assert_eq!(rows.len(), 51);
+        for row in rows {
+            let rejection = row.unwrap_err();
+            assert_eq!(rejection.reason, TooManyRecipients);
+            assert!(rejection.found.starts_with("400 The max number of external_ids and aliases per request"));
+        }
+    }
+
+    #[test]
+    fn an_empty_list_of_attachments_and_null_fields_are_harmless() {
+        triggers(&with(
+            r#""attachments":[ ],"audience":null,"broadcast":null,"schedule":null,"trigger_properties":"""#,
+        ));
+    }
+
+    #[test]
+    fn an_absolute_schedule_is_the_time_unless_one_is_given() {
+        let options = InputOptions {
+            times: TimeReader { zone: jiff::tz::TimeZone::get("Europe/Paris").unwrap(), epoch_unit: None },
+            ..options()
+        };
+        let at = |fields: &str| trigger(&with(fields), &options).at;
+        let instant = Some(1_795_422_600_000_000);
+        for time in ["2026-11-23T08:30:00Z", "2026-11-23T08:30:00", "2026-11-23T10:30:00+02:00"] {
+            assert_eq!(at(&format!(r#""schedule":{{"time":"{time}","in_local_time":false}}"#)), instant, "{time}");
+        }
+        assert_eq!(at(r#""triggered_at":"2026-11-23T09:30:00","schedule":{"time":"2027-01-01T00:00:00Z"}"#), instant);
+    }
+
+    #[test]
+    fn trigger_ids_stand_beside_the_body_or_in_a_recipient() {
+        let text = r#"{"campaign_id":"c","trigger_id":"t","send_id":"s","recipients":[
+            {"external_user_id":"1","trigger_id":5},{"external_user_id":"2"}]}"#;
+        let seen = triggers(text);
+        assert_eq!(seen.iter().map(|s| s.id.as_deref()).collect::<Vec<_>>(), [Some("5"), Some("t")]);
+        assert_eq!(seen[1].send_id.as_deref(), Some("s"));
+    }
+
+    #[test]
+    fn ids_and_carried_values_come_from_the_innermost_level_that_has_one() {
+        let text = r#"{"log":"l1","batch":"outer","body":{"campaign_id":"c","batch":"body","trigger_properties":{"order":1},
+            "recipients":[{"external_user_id":"1","batch":"own"},{"external_user_id":"2","trigger_properties":{"order":2}}]}}"#;
+        let options = InputOptions {
+            body: Some("/body".into()),
+            carry: words(&["batch", "log"]),
+            trigger_id_from: words(&["order", "external_user_id"]),
+            ..options()
+        };
+        let (rows, unknown) = read_counted(text, &options);
+        let rows: Vec<_> = rows.into_iter().map(|row| row.unwrap()).collect();
+        let own = |value: &str| vec![Some(value.to_owned()), Some("l1".to_owned())];
+        assert_eq!((rows[0].carried.clone(), rows[1].carried.clone()), (own("own"), own("body")));
+        assert_eq!((rows[0].id.as_deref(), rows[1].id.as_deref()), (Some(r#"[1,"1"]"#), Some(r#"[2,"2"]"#)));
+        assert_eq!(unknown, 0);
+    }
+
+    #[test]
+    fn the_singular_key_is_a_list_of_one_or_more() {
+        let one = triggers(r#"{"campaign_id":"c","recipient":{"external_user_id":"u"}}"#);
+        assert_eq!(one[0].recipient, "external_user_id u");
+        assert_eq!(triggers(r#"{"campaign_id":"c","recipient":[{"external_user_id":"u"}]}"#), one);
+        let faulty = faults(r#"{"campaign_id":"c","recipient":{"email":"a@x"}}"#, &options());
+        assert_eq!(faulty, [bad(MissingField, "recipient.prioritization")]);
+    }
+
+    #[test]
+    fn a_wrapped_body_is_an_object_or_a_string() {
+        let inner = with(r#""trigger_properties":{"q":"\"é\""},"api_key":"k""#);
+        let string = serde_json::Value::from(inner.clone()).to_string();
+        let mapping = Mapping { columns: [("triggered_at".to_owned(), "ts".to_owned())].into(), ..Mapping::default() };
+        let options = InputOptions { body: Some("/rec~1ord/1/body".into()), mapping, ..options() };
+        for value in [inner, string] {
+            let line =
+                format!(r#"{{"ts":1795422600,"trigger_id":"t","level":"info","rec/ord":[0,{{"body":{value}}}]}}"#);
+            let (rows, unknown) = read_counted(&line, &options);
+            let seen = rows[0].clone().unwrap();
+            assert_eq!((seen.at, seen.id.as_deref()), (Some(1_795_422_600_000_000), Some("t")));
+            assert_eq!(
+                (seen.properties.as_str(), unknown),
+                (r#"{"q":"\"é\""}"#, 1),
+                "fields of the record do not count"
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_in_the_body_beats_the_schedule_which_beats_the_record() {
+        let options = InputOptions { body: Some("/b".into()), ..options() };
+        let at = |fields: &str| {
+            let body = with(&format!(r#"{fields}"send_id":"s""#));
+            trigger(&format!(r#"{{"triggered_at":1795422600,"b":{body}}}"#), &options).at.unwrap() / 1_000_000
+        };
+        assert_eq!(at(""), 1_795_422_600);
+        assert_eq!(at(r#""schedule":{"time":"2026-11-23T08:30:01Z"},"#), 1_795_422_601);
+        assert_eq!(at(r#""triggered_at":1795422602,"schedule":{"time":"2026-11-23T08:30:01Z"},"#), 1_795_422_602);
+    }
+
+    #[test]
+    fn what_a_pointer_does_not_lead_to_is_rejected() {
+        let options = InputOptions { body: Some("/log/body".into()), ..options() };
+        let cases = [
+            (r#"{"campaign_id":"c","email":"a"}"#, MissingField, "/log/body"),
+            (r#"{"log":{"body":null}}"#, MissingField, "/log/body"),
+            (r#"{"log":"text"}"#, MissingField, "/log/body"),
+            (r#"{"log":{"body":7}}"#, WrongType, "/log/body"),
+            (r#"{"log":{"body":"[1]"}}"#, BadRow, "/log/body"),
+            (r#"{"log":{"body":"{\"recipients\":[NaN]}"}}"#, BadJson, "/log/body"),
+            (r#"{"log":{"body":"\ud800"}}"#, BadJson, "/log/body"),
+            (r#"{"log":{"body":{"campaign_id":"c","trigger_properties":{"x":1}}}}"#, NoRecipients, "recipients"),
+            (r#"{"log":"#, BadJson, ""),
+        ];
+        for (line, reason, field) in cases {
+            assert_eq!(faults(line, &options), [bad(reason, field)], "{line}");
+        }
+        let flat = r#"{"trigger_id":"t","log":{"body":"{\"campaign_id\":\"c\",\"email\":\"a\"}"}}"#;
+        assert_eq!(trigger(flat, &options).id.as_deref(), Some("t"), "a wrapped flat row");
+    }
+}
