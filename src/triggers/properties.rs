@@ -98,7 +98,8 @@ fn parse(text: &str) -> Map<String, Value> {
     }
 }
 
-fn normalised(value: Value) -> Value {
+/// A value with every number in its one text.
+pub(crate) fn normalised(value: Value) -> Value {
     match value {
         Value::Number(number) => Value::Number(Number::from_string_unchecked(number_text(&number).into_owned())),
         Value::Array(items) => Value::Array(items.into_iter().map(normalised).collect()),
