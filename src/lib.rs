@@ -5,6 +5,7 @@
 //! ([`pipeline`]) → the domain ([`triggers`], [`campaigns`], [`templates`], [`eligibility`]) → [`storage`], [`ids`], [`error`].
 
 pub mod campaigns;
+pub mod cli;
 pub mod delivery;
 pub mod eligibility;
 pub mod error;

@@ -24,9 +24,10 @@ mod seams;
 mod verdicts;
 
 pub use execute::{Executed, Progress, execute};
-pub use ledger::{Counts, Ledger};
+pub use ledger::{ByWord, Counts, Ledger};
 pub use render::Receipt;
 pub use rows::{Schemas, channel_names};
+pub use scope::{Preview, preview};
 pub use rules::{PROPERTIES_CHANNEL, Rules};
 pub use seams::{
     DeliverySink, LinesFile, Need, ReceiptSource, Row, SplitLines, StoredOutcome, StoredReceipt, Table, TriggerSource,

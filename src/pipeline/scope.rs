@@ -87,3 +87,23 @@ pub fn trigger_reason(dropped: &[(usize, Dropped)]) -> Option<Reason> {
     let failed = dropped.iter().find(|(_, d)| d.reason.outcome() == Outcome::Failed);
     failed.or(dropped.first()).map(|(_, d)| d.reason)
 }
+
+/// One previewed message: variant, channel, and its fields by name or why there are none.
+pub type Preview<'a> = (Option<&'a str>, &'a str, Result<Vec<(&'a str, String)>, String>);
+
+/// Every message of every variant for one trigger, whatever its recipient's own variant is.
+pub fn preview<'a>(campaign: &'a Campaign, trigger: &Trigger<'_>) -> Vec<Preview<'a>> {
+    let mut previews = Vec::new();
+    for variant in &campaign.variants {
+        let scope = scope_of(campaign, variant, trigger);
+        for message in &variant.messages {
+            let mut texts = Vec::new();
+            let rendered = match render_channel(message, &scope, &mut texts) {
+                Ok(()) => Ok(message.fields.iter().map(|f| f.name.as_str()).zip(texts).collect()),
+                Err(dropped) => Err(format!("{}: {}", dropped.reason.code(), dropped.detail)),
+            };
+            previews.push((variant.name.as_deref(), message.channel.as_str(), rendered));
+        }
+    }
+    previews
+}

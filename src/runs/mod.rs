@@ -6,13 +6,15 @@ mod exclude;
 mod manifest;
 mod out;
 mod plan;
+mod render;
 mod run;
 mod settings;
 mod verify;
 
-pub use check::{Checked, check};
+pub use check::{CheckSettings, Checked, CheckedCampaign, CheckedFile, check};
 pub use manifest::{InputRecord, RunManifest, Summary};
 pub use plan::Plan;
-pub use run::{Finished, run};
+pub use render::{RenderSettings, RenderWhat, Rendered, render};
+pub use run::{Finished, RunOutcome, run};
 pub use settings::{MaxBad, RunSettings, StateUse};
 pub use verify::{Verified, verify};

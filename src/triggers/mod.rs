@@ -6,12 +6,14 @@ mod dispatch;
 mod outcome;
 mod properties;
 mod recipient;
+mod redact;
 mod time;
 
 pub use dispatch::Dispatch;
 pub use outcome::{Outcome, Reason};
 pub use properties::{MAX_DEPTH, MAX_PROPERTIES_BYTES, Properties, PropertiesFault, number_text, print_json};
 pub(crate) use properties::{normalised, text_depth};
+pub use redact::redact;
 pub use recipient::{Recipient, RecipientKind};
 pub use time::{EpochUnit, MICROS_PER_SECOND, Micros, TimeError, TimeReader, format_micros};
 

@@ -1,0 +1,65 @@
+//! `verify`: a published run against its manifest.
+
+use std::path::{Path, PathBuf};
+
+use super::manifest::{RUN_FORMAT, RunManifest};
+use crate::delivery::{FileKind, verify_files};
+use crate::error::{Error, Fault, IoContext, Kind, Result};
+
+/// A run that holds what its manifest says.
+#[derive(Debug)]
+pub struct Verified {
+    /// The run's folder.
+    pub path: PathBuf,
+    /// Its manifest.
+    pub manifest: RunManifest,
+}
+
+/// Re-reads every file of a run: lengths, checksums, rows; and the ledger against the rows.
+///
+/// # Errors
+/// Every difference, in one error of kind `Output`.
+pub fn verify(run_dir: &Path) -> Result<Verified> {
+    let path = run_dir.join("manifest.json");
+    let text = std::fs::read_to_string(&path).at(Kind::Output, "read", &path)?;
+    let manifest = parse(&path, &text)?;
+    let mut faults = verify_files(run_dir, &manifest.files);
+    faults.extend(check_ledger(&manifest));
+    if faults.is_empty() {
+        return Ok(Verified { path: run_dir.to_owned(), manifest });
+    }
+    let summary = format!("`{}` is not what its manifest says", run_dir.display());
+    Err(Error::new(Kind::Output, summary)
+        .with_faults(faults)
+        .hint("do not hand it to a sender; restore it from a copy, or compare it with its state by `dispatch_id`"))
+}
+
+fn parse(path: &Path, text: &str) -> Result<RunManifest> {
+    let broken = |e| Error::new(Kind::Output, format!("`{}` is damaged", path.display())).caused_by(e);
+    let format = serde_json::from_str::<serde_json::Value>(text).map_err(broken)?.get("format").and_then(|f| f.as_u64());
+    if let Some(newer) = format.filter(|f| *f > u64::from(RUN_FORMAT)) {
+        let summary = format!("`{}` has format {newer}; this version reads up to {RUN_FORMAT}", path.display());
+        return Err(Error::new(Kind::Output, summary).hint("use the version that wrote it, or a later one"));
+    }
+    serde_json::from_str(text).map_err(broken)
+}
+
+/// The counts against the rows that the manifest lists.
+fn check_ledger(manifest: &RunManifest) -> Vec<Fault> {
+    let total = &manifest.ledger.total;
+    let rows = |is: fn(&FileKind) -> bool| manifest.files.iter().filter(|f| is(&f.kind)).map(|f| f.rows).sum::<u64>();
+    let compared = [
+        ("decisions", rows(|k| matches!(k, FileKind::Decisions)), total.triggers),
+        ("messages", rows(|k| matches!(k, FileKind::Deliveries { .. })), total.messages.values().sum()),
+        ("rejected rows", rows(|k| matches!(k, FileKind::Rejected)), total.rejected.values().sum()),
+        ("dropped messages", rows(|k| matches!(k, FileKind::Dropped)), total.messages_dropped.values().flat_map(|r| r.values()).sum()),
+    ];
+    let different = compared.into_iter().filter(|(_, found, counted)| found != counted);
+    let mut faults: Vec<Fault> = different
+        .map(|(what, found, counted)| Fault::new("manifest.json", format!("counts {counted} {what}, its files hold {found}")))
+        .collect();
+    if !manifest.ledger.balances() {
+        faults.push(Fault::new("manifest.json", "the ledger does not balance"));
+    }
+    faults
+}
