@@ -120,18 +120,28 @@ fn damaged(message: &str) -> Wrong {
     wrong(message, "the file is damaged; write or copy it again")
 }
 
-/// Checks that what the footer claims about places and counts fits the file.
+/// The most rows of a row group; writers stay below by a factor of a thousand.
+const MAX_GROUP_ROWS: i64 = 1 << 31;
+
+/// Checks that what the footer claims about places and counts fits the file and itself: a row group that claims fewer
+/// rows than its columns hold would lose the rest without a word.
 pub(super) fn check_claims(metadata: &ParquetMetaData, length: u64) -> Result<(), Wrong> {
     for (index, group) in metadata.row_groups().iter().enumerate() {
-        if group.num_rows() < 0 {
-            return Err(damaged(&format!("row group {index} claims {} rows", group.num_rows())));
+        let rows = group.num_rows();
+        if !(0..=MAX_GROUP_ROWS).contains(&rows) {
+            return Err(damaged(&format!("row group {index} claims {rows} rows; at most {MAX_GROUP_ROWS} are read")));
         }
         for column in group.columns() {
-            let fits =
-                pages::range(column).and_then(|(start, size)| start.checked_add(size)).is_some_and(|e| e <= length);
-            if !fits || column.num_values() < 0 {
-                let path = column.column_path();
-                return Err(damaged(&format!("column {path} of row group {index} lies outside the file")));
+            let (path, values) = (column.column_path().string(), column.num_values());
+            let end = pages::range(column).and_then(|(start, size)| start.checked_add(size));
+            if end.is_none_or(|end| end > length) {
+                return Err(damaged(&format!("column `{path}` of row group {index} lies outside the file")));
+            }
+            let counts_fit = if column.column_descr().max_rep_level() == 0 { values == rows } else { values >= rows };
+            if !counts_fit {
+                return Err(damaged(&format!(
+                    "row group {index} claims {rows} rows, its column `{path}` {values} values"
+                )));
             }
         }
     }

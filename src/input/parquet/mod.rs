@@ -5,12 +5,16 @@
 //! anew, so that threads share no file position.
 //!
 //! Memory of one read: a batch of 8,192 rows and, for each column that is read, its dictionary and one page, which are
-//! bounded as [`pages`] says. Row groups are never held whole. What the `parquet` crate does with bytes that lie is
+//! bounded in `pages.rs`. Row groups are never held whole. What the `parquet` crate does with bytes that lie is
 //! fenced: an error or a panic while decoding ends the command with the file, row group and column, and never the
 //! process; only a failed allocation below the bounds could.
 //!
 //! Deliberately not here: nested columns as fields (`--map email=user.email`), encrypted files, page skipping by
-//! statistics. Unknown columns are ignored and not counted: they are a property of the file, not of its rows.
+//! statistics, page checksums (the crate is built without them: damage that decodes is not found). Unknown columns are
+//! ignored and not counted: they are a property of the file, not of its rows.
+//!
+//! Where a file leaves it open: `INT96` times and timestamps that are not adjusted to UTC are zoneless; an empty
+//! `trigger_id` is none; a `user_alias` whose members are all null is none.
 
 mod cells;
 mod compact;

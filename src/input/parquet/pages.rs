@@ -175,4 +175,34 @@ mod tests {
         let bomb = PageHead { unpacked: MAX_PAGE_BYTES + 1, ..head };
         assert!(bomb.check(20, 7).unwrap_err().contains("unpack"));
     }
+
+    /// Bytes that deflate cannot pack.
+    fn noise(length: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .take(length)
+        .collect()
+    }
+
+    #[test]
+    fn a_gzip_page_that_unpacks_to_more_than_it_claims_is_refused() {
+        use std::io::Write;
+        let content = noise(3 << 19);
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(&content).unwrap();
+        let packed = packer.finish().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&packed).unwrap();
+        let mut check = |unpacked: usize| {
+            let head = PageHead { packed: packed.len() as i64, unpacked: unpacked as i64, ..PageHead::default() };
+            check_gzip(&mut file, 0, &head).unwrap()
+        };
+        assert_eq!(check(content.len()), Ok(()));
+        assert!(check(content.len() - 1).unwrap_err().contains("unpacks to more than"));
+    }
 }

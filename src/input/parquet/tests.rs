@@ -678,7 +678,8 @@ fn all_faults_of_a_schema_are_reported_at_once() {
         given.faults(),
         "  night.parquet: column `email` is int64; expected a string\n  \
          hint: if `email` stands in another column, say so with `--map email=COLUMN`\n  \
-         night.parquet: column `triggered_at` is float64; expected a timestamp, a date, an epoch integer or a string\n  \
+         night.parquet: column `triggered_at` is float64; expected a timestamp, a date, an epoch integer or \
+         a string\n  \
          hint: if `triggered_at` stands in another column, say so with `--map triggered_at=COLUMN`\n  \
          night.parquet: column `trigger_properties.gap` is duration(s), which has no JSON form\n  \
          hint: write it as a string or a number, or leave the column out\n  \
@@ -799,4 +800,43 @@ fn files_cut_anywhere_are_refused() {
     for length in (0..whole.len()).step_by(7) {
         assert!(Given::bytes(&whole[..length]).try_open().is_err(), "{length}");
     }
+}
+
+#[test]
+fn threads_read_one_file_without_disturbing_each_other() {
+    let given = many(Compression::SNAPPY).with(|o| o.split_rows = 300);
+    let (file, whole) = (given.open(), given.seen());
+    let splits = file.splits();
+    let read = |split: &ParquetSplit| {
+        let mut rows = Vec::new();
+        let visit = &mut |row: Row<'_>| {
+            rows.push(Seen::of(row.parsed.unwrap()));
+            Ok(())
+        };
+        file.read(split, Need::Everything, &given.options, visit).unwrap();
+        rows
+    };
+    let read = &read;
+    let rows: Vec<Seen> = std::thread::scope(|scope| {
+        let threads: Vec<_> = splits.iter().map(|split| scope.spawn(move || read(split))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(rows == whole);
+}
+
+#[test]
+fn a_footer_that_counts_wrongly_is_refused() {
+    let file = many(Compression::SNAPPY).open();
+    let length = 1 << 30;
+    let claims = |rows: i64| {
+        let mut builder = file.metadata.metadata().as_ref().clone().into_builder();
+        let mut groups = builder.take_row_groups();
+        let last = groups.pop().unwrap().into_builder().set_num_rows(rows).build().unwrap();
+        groups.push(last);
+        footer::check_claims(&builder.set_row_groups(groups).build(), length)
+    };
+    assert_eq!(claims(300), Ok(()));
+    assert!(claims(299).unwrap_err().0.contains("claims 299 rows, its column `campaign_id` 300 values"));
+    assert!(claims(i64::MAX).unwrap_err().0.contains("at most"));
+    assert!(claims(-1).unwrap_err().0.contains("claims -1 rows"));
 }
