@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use super::files::{self, InputFile};
 use super::line::Rules;
 use super::ndjson::TextFile;
+use super::parquet::{ParquetFile, ParquetSplit};
 use super::{InputFormat, InputOptions, spool};
 use crate::error::{Error, Fault, Kind, Result};
 use crate::ids::Digest;
@@ -27,21 +28,24 @@ pub struct Inputs {
 #[derive(Debug)]
 enum FileReader {
     Text(TextFile),
+    Parquet { file: ParquetFile, splits: Vec<ParquetSplit> },
 }
 
 impl FileReader {
-    fn open(file: &InputFile) -> Result<FileReader, Vec<Fault>> {
+    fn open(file: &InputFile, options: &InputOptions) -> Result<FileReader, Vec<Fault>> {
         match file.kind {
             InputFormat::Ndjson => TextFile::open(file.content())
                 .map(FileReader::Text)
                 .map_err(|error| vec![Fault::new(&file.name, format!("cannot be read: {error}"))]),
-            InputFormat::Parquet => Err(vec![Fault::new(&file.name, "Parquet cannot be read")]),
+            InputFormat::Parquet => ParquetFile::open(file.content(), &file.name, options)
+                .map(|file| FileReader::Parquet { splits: file.splits(), file }),
         }
     }
 
     fn splits(&self, options: &InputOptions) -> usize {
         match self {
             FileReader::Text(file) => file.splits(options.split_bytes) as usize,
+            FileReader::Parquet { splits, .. } => splits.len(),
         }
     }
 
@@ -51,6 +55,7 @@ impl FileReader {
                 let range = file.range(split as u64, options.split_bytes);
                 range.end - range.start
             }
+            FileReader::Parquet { splits, .. } => splits[split].bytes,
         }
     }
 
@@ -65,6 +70,7 @@ impl FileReader {
             FileReader::Text(file) => {
                 file.read(file.range(split as u64, rules.options.split_bytes), rules, need, visit)
             }
+            FileReader::Parquet { file, splits } => file.read(&splits[split], need, &rules.options, visit),
         }
     }
 }
@@ -92,7 +98,7 @@ impl Inputs {
         }
         let mut readers = Vec::with_capacity(files.len());
         for file in files.iter().filter(|file| !file.needs_spooling() || file.spooled.is_some()) {
-            match FileReader::open(file) {
+            match FileReader::open(file, &options) {
                 Ok(reader) => readers.push(reader),
                 Err(more) => faults.extend(more),
             }

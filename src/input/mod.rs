@@ -10,6 +10,7 @@ mod json;
 mod line;
 mod ndjson;
 mod options;
+mod parquet;
 mod request;
 mod rules;
 mod spool;
