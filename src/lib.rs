@@ -9,6 +9,7 @@ pub mod cli;
 pub mod delivery;
 pub mod eligibility;
 pub mod error;
+mod fence;
 pub mod ids;
 pub mod input;
 pub mod pipeline;

@@ -31,7 +31,6 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    silence_fenced_panics();
     match dispatch(args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -39,17 +38,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.kind.exit_code())
         }
     }
-}
-
-/// Panics inside dependencies are fenced where they are called and reported as errors that name the file. Their own
-/// message is kept for `RUST_BACKTRACE` only.
-fn silence_fenced_panics() {
-    let shown = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
-            shown(info);
-        }
-    }));
 }
 
 fn dispatch(args: Args) -> Result<u8> {

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path};
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -12,6 +11,7 @@ use walkdir::WalkDir;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::written::{FileKind, WrittenFile};
+use crate::fence::fenced;
 use crate::error::Fault;
 use crate::ids::Digest;
 
@@ -62,8 +62,7 @@ fn verify_file(dir: &Path, file: &WrittenFile) -> Result<(), String> {
     if checksum != file.checksum {
         return Err(format!("has the checksum {checksum}; {} was written", file.checksum));
     }
-    let rows = catch_unwind(AssertUnwindSafe(|| rows(&place, file)))
-        .unwrap_or_else(|_| Err("cannot be decoded: the decoder panicked".into()))?;
+    let rows = fenced(|| rows(&place, file)).unwrap_or_else(|panic| Err(format!("cannot be decoded: {panic}")))?;
     if rows != file.rows {
         return Err(format!("has {rows} rows; {} were written", file.rows));
     }

@@ -32,21 +32,21 @@ mod table {
 #[cfg(feature = "tables")]
 mod table {
     use std::io::Cursor;
-    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use polars::prelude::*;
 
     use super::*;
+    use crate::fence::fenced;
     use crate::triggers::Recipient;
 
     pub fn recipients(path: &Path, bytes: Vec<u8>) -> Result<HashSet<KeyHash>> {
-        let read = catch_unwind(AssertUnwindSafe(|| frame(path, bytes).and_then(|frame| keys(&frame))));
+        let read = fenced(|| frame(path, bytes).and_then(|frame| keys(&frame)));
         let broken = |message: String| unusable(path, message);
         match read {
             Ok(Ok(Some(recipients))) => Ok(recipients),
             Ok(Ok(None)) => Err(broken("no column names a recipient".to_owned())),
             Ok(Err(error)) => Err(broken(error.to_string())),
-            Err(_) => Err(broken("the file cannot be read: the reader gave up on it".to_owned())),
+            Err(panic) => Err(broken(format!("the file cannot be read: {panic}"))),
         }
     }
 

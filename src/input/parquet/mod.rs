@@ -18,7 +18,6 @@
 
 mod cells;
 mod compact;
-mod fence;
 mod footer;
 mod json;
 mod pages;
@@ -42,7 +41,7 @@ use crate::error::{Error, Fault, Kind, Result};
 use crate::input::InputOptions;
 use crate::pipeline::{Need, Row, SplitLines};
 
-use fence::fenced;
+use crate::fence::fenced;
 use rows::{Rows, Scratch};
 use schema::Roles;
 

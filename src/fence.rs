@@ -2,7 +2,7 @@
 //!
 //! The panic hook of the process is chained once: on a thread that is inside a fence nothing is printed, anywhere
 //! else the earlier hook runs as before. It does not stop what no unwinding can: a failed allocation or an
-//! overflowing stack, which is why [`super::pages`] and [`super::footer`] check sizes before anything is decoded.
+//! overflowing stack, which is why readers check sizes before they decode.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -16,7 +16,7 @@ thread_local! {
 static CHAIN_HOOK: Once = Once::new();
 
 /// Runs `work`; a panic becomes its message. What `work` borrowed mutably must not be used again after a panic.
-pub(super) fn fenced<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn fenced<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     CHAIN_HOOK.call_once(|| {
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {

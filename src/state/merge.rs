@@ -1,0 +1,136 @@
+//! Merging sorted receipt files into one: a streaming k-way merge, one record batch per file in memory.
+
+use std::cmp::Ordering;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{TimestampMicrosecondType, UInt64Type};
+use arrow_array::{Array, RecordBatch};
+use arrow_select::interleave::interleave_record_batch;
+
+use super::reader::{Batches, ReceiptFile, keys};
+use super::receipts::{ReceiptWriter, schema};
+use crate::error::{Error, Kind, Result};
+use crate::triggers::Micros;
+
+/// Rows gathered before they are written.
+const GATHERED_ROWS: usize = 16_384;
+
+/// Where sorted receipts come from: an existing file, or the run's own.
+pub enum Source {
+    /// A file of the state.
+    File(Batches),
+    /// Receipts in memory.
+    Rows(Option<RecordBatch>),
+}
+
+impl Source {
+    /// All columns of a file.
+    pub fn file(file: &ReceiptFile) -> Result<Source> {
+        let schema = schema();
+        let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        file.batches(None, &names).map(Source::File)
+    }
+
+    fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            let next = match self {
+                Source::File(batches) => batches.next()?,
+                Source::Rows(rows) => rows.take(),
+            };
+            if next.as_ref().is_none_or(|rows| rows.num_rows() > 0) {
+                return Ok(next);
+            }
+        }
+    }
+}
+
+/// A source and the batch it stands in.
+struct Cursor {
+    source: Source,
+    /// Position of the current batch among the live ones.
+    batch: usize,
+    row: usize,
+}
+
+/// Merges sources that are each sorted into the writer. Of equal rows, an earlier source's come first.
+pub fn merge(sources: Vec<Source>, writer: &mut ReceiptWriter<'_>) -> Result<()> {
+    let mut merge = Merge { live: Vec::new(), picked: Vec::new() };
+    let mut cursors = Vec::new();
+    for mut source in sources {
+        if let Some(rows) = source.next()? {
+            cursors.push(Cursor { source, batch: merge.add(rows), row: 0 });
+        }
+    }
+    while let Some(least) = merge.least(&cursors) {
+        let cursor = &mut cursors[least];
+        merge.picked.push((cursor.batch, cursor.row));
+        cursor.row += 1;
+        let ended = cursor.row == merge.live[cursor.batch].num_rows();
+        if ended || merge.picked.len() == GATHERED_ROWS {
+            merge.flush(writer, &mut cursors)?;
+        }
+        if ended {
+            match cursors[least].source.next()? {
+                Some(rows) => (cursors[least].batch, cursors[least].row) = (merge.add(rows), 0),
+                None => drop(cursors.remove(least)),
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Merge {
+    live: Vec<RecordBatch>,
+    picked: Vec<(usize, usize)>,
+}
+
+impl Merge {
+    fn add(&mut self, rows: RecordBatch) -> usize {
+        self.live.push(rows);
+        self.live.len() - 1
+    }
+
+    fn least(&self, cursors: &[Cursor]) -> Option<usize> {
+        (0..cursors.len()).reduce(|least, next| match self.compare(&cursors[next], &cursors[least]) {
+            Ordering::Less => next,
+            _ => least,
+        })
+    }
+
+    fn compare(&self, a: &Cursor, b: &Cursor) -> Ordering {
+        let (left, right) = (&self.live[a.batch], &self.live[b.batch]);
+        let key = |rows: &RecordBatch, row: usize| keys(rows).map(|k| k.value(row).to_vec());
+        let order = key(left, a.row).cmp(&key(right, b.row));
+        order
+            .then_with(|| left.column(1).as_string::<i32>().value(a.row).cmp(right.column(1).as_string::<i32>().value(b.row)))
+            .then_with(|| time(left, a.row).cmp(&time(right, b.row)))
+            .then_with(|| hash(left, a.row).cmp(&hash(right, b.row)))
+    }
+
+    /// Writes what was picked, and lets go of every batch that no cursor stands in.
+    fn flush(&mut self, writer: &mut ReceiptWriter<'_>, cursors: &mut [Cursor]) -> Result<()> {
+        let broken = |e| Error::new(Kind::Internal, "cannot merge receipts").caused_by(e);
+        let batches: Vec<&RecordBatch> = self.live.iter().collect();
+        let rows = interleave_record_batch(&batches, &self.picked).map_err(broken)?;
+        let times = (0..rows.num_rows()).map(|row| time(&rows, row));
+        let span = times.fold((Micros::MAX, Micros::MIN), |(old, new), t| (old.min(t), new.max(t)));
+        writer.write(&rows, span)?;
+        self.picked.clear();
+        let kept = cursors.iter_mut().enumerate().map(|(place, cursor)| {
+            let rows = self.live[cursor.batch].clone();
+            cursor.batch = place;
+            rows
+        });
+        self.live = kept.collect();
+        Ok(())
+    }
+}
+
+fn time(rows: &RecordBatch, row: usize) -> Micros {
+    rows.column(4).as_primitive::<TimestampMicrosecondType>().value(row)
+}
+
+fn hash(rows: &RecordBatch, row: usize) -> Option<u64> {
+    let hashes = rows.column(9).as_primitive::<UInt64Type>();
+    hashes.is_valid(row).then(|| hashes.value(row))
+}
