@@ -9,4 +9,5 @@ pub mod ids;
 pub mod input;
 pub mod pipeline;
 pub mod storage;
+pub mod templates;
 pub mod triggers;
