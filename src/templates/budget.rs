@@ -1,0 +1,62 @@
+//! What one render may cost, so that loops over large values end: about the number of bytes written and values touched.
+//!
+//! A render runs on one thread from beginning to end and the crate has no place to carry a counter in, so it is kept per
+//! thread and set anew by every render.
+
+use std::cell::Cell;
+use std::fmt;
+
+use handlebars::{RenderError, RenderErrorReason};
+use serde_json::Value;
+
+/// Most that one render of a template with loops may cost.
+const MAX_WORK: u64 = 64 << 20;
+
+thread_local! {
+    static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
+}
+
+/// A limit that a render went over.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Limit {
+    /// Too much work.
+    Work,
+    /// Too much text.
+    Output,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::Work => f.write_str("the template repeats too much for this data"),
+            Limit::Output => write!(f, "the rendered text is over {} bytes", super::MAX_OUTPUT_BYTES),
+        }
+    }
+}
+
+impl std::error::Error for Limit {}
+
+/// Begins a render.
+pub(super) fn begin(limited: bool) {
+    LEFT.set(if limited { MAX_WORK } else { u64::MAX });
+}
+
+/// Takes from what is left.
+pub(super) fn charge(cost: u64) -> Result<(), RenderError> {
+    let left = LEFT.get().checked_sub(cost);
+    LEFT.set(left.unwrap_or(0));
+    match left {
+        Some(_) => Ok(()),
+        None => Err(RenderErrorReason::NestedError(Box::new(Limit::Work)).into()),
+    }
+}
+
+/// What copying a value costs.
+pub(super) fn cost_of(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.len() as u64 + 1,
+        Value::Array(items) => items.iter().map(cost_of).sum::<u64>() + 1,
+        Value::Object(map) => map.iter().map(|(key, value)| key.len() as u64 + cost_of(value)).sum::<u64>() + 1,
+        _ => 1,
+    }
+}
