@@ -62,7 +62,7 @@ impl<'a> Checked<'a> {
     }
 
     /// Reads a value as another type, or notes what was expected.
-    pub fn value<T: serde::Deserialize<'a>>(&mut self, raw: &'a RawValue, name: &str, expected: &str) -> Option<T> {
+    pub fn value<'r, T: serde::Deserialize<'r>>(&mut self, raw: &'r RawValue, name: &str, expected: &str) -> Option<T> {
         serde_json::from_str(raw.get())
             .map_err(|_| self.fault_at(raw.get(), format!("`{name}` must be {expected}, found {}", kind_of(raw.get()))))
             .ok()

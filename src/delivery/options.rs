@@ -13,6 +13,16 @@ pub enum Format {
     Ndjson,
 }
 
+impl Format {
+    /// The word in flags and manifests.
+    pub fn code(self) -> &'static str {
+        match self {
+            Format::Parquet => "parquet",
+            Format::Ndjson => "ndjson",
+        }
+    }
+}
+
 /// How delivery batches are compressed. Decisions and dropped messages are always zstd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -24,6 +34,18 @@ pub enum Compression {
     Gzip,
     /// As it is.
     None,
+}
+
+impl Compression {
+    /// The word in flags and manifests.
+    pub fn code(self) -> &'static str {
+        match self {
+            Compression::Zstd => "zstd",
+            Compression::Snappy => "snappy",
+            Compression::Gzip => "gzip",
+            Compression::None => "none",
+        }
+    }
 }
 
 /// How delivery batches are written.

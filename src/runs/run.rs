@@ -191,7 +191,7 @@ fn execute_plan<S: DeliverySink>(
     progress: &dyn Progress,
 ) -> Result<Executed> {
     let receipts = state.map(State::receipts);
-    let receipts = receipts.as_ref().map(|r| r as &dyn ReceiptSource);
+    let receipts = receipts.map(|r| r as &dyn ReceiptSource);
     let executed = execute(&plan.rules, &plan.schemas, &plan.inputs, receipts, sink, progress)?;
     if executed.ledger.balances() {
         return Ok(executed);

@@ -52,6 +52,7 @@ const BATCH_ROWS: usize = 8_192;
 const MAX_SPLIT_ROWS: u64 = 1 << 31;
 
 /// An opened trigger file: its footer parsed, its schema checked. Reads may run on any number of threads.
+#[derive(Debug)]
 pub struct ParquetFile {
     path: PathBuf,
     name: String,
