@@ -178,8 +178,8 @@ impl<'t> Parser<'t, '_, '_> {
                 .hint("only `{{#*inline \"name\"}}…{{/inline}}` is; set values before the run instead")),
             Some('{') => {
                 cursor.at += 1;
-                cursor.eat("~");
-                self.printed(tag, cursor, "}")
+                let trim_before = cursor.eat("~") || tag.trim_before;
+                self.printed(Tag { trim_before, ..tag }, cursor, "}")
             }
             Some('&') => {
                 cursor.at += 1;
@@ -195,18 +195,23 @@ impl<'t> Parser<'t, '_, '_> {
     /// The end of a tag: `}}`, after an optional `~`, and for `{{{` a third brace.
     fn end(&mut self, mut tag: Tag, mut cursor: Cursor<'t>, triple: bool) -> Result<Tag, Problem> {
         cursor.skip_space();
+        let mut trim_after = false;
         if triple {
-            cursor.eat("~");
+            trim_after = cursor.eat("~");
+            if cursor.rest().starts_with("}}") && !cursor.rest().starts_with("}}}") {
+                return Err(Problem::new(tag.offset, "this tag opens with three braces and closes with two")
+                    .hint("close it with `}}}`"));
+            }
             if !cursor.eat("}") {
                 return Err(not_closed(&cursor, tag, "}}}"));
             }
         }
-        let trimmed = cursor.eat("~");
+        trim_after |= cursor.eat("~");
         if !cursor.eat("}}") {
             let expected = if triple { "}}}" } else { "}}" };
             return Err(not_closed(&cursor, tag, expected));
         }
-        tag.trim_after = trimmed;
+        tag.trim_after = trim_after;
         self.at = cursor.at;
         Ok(tag)
     }
