@@ -16,6 +16,12 @@ use super::syntax::{Block, Branch, Call, Inline, MAX_NESTING, Node, Partial, Pat
 /// Faults of one file beyond this many are not listed: they would hide the first ones.
 const MAX_FAULTS: usize = 100;
 
+/// Most tags of one file.
+const MAX_TAGS: usize = 10_000;
+
+/// Most tags times bytes of one file: the crate's parser takes about a nanosecond for each, so about two seconds.
+const MAX_TAGS_TIMES_BYTES: usize = 2 << 30;
+
 /// Collects the faults of one file.
 pub(super) struct Faults<'t> {
     source: &'t TemplateSource,
@@ -30,11 +36,16 @@ impl<'t> Faults<'t> {
 
     /// Adds one.
     pub fn push(&mut self, problem: Problem) {
-        if self.found.len() < MAX_FAULTS {
+        if !self.is_full() {
             let mut fault = Fault::new(&self.source.file, problem.message).at_offset(&self.source.text, problem.offset);
             fault.hint = problem.hint;
             self.found.push(fault);
         }
+    }
+
+    /// Whether further ones would not be listed.
+    pub fn is_full(&self) -> bool {
+        self.found.len() >= MAX_FAULTS
     }
 
     /// All of them, in the order of the text.
@@ -115,7 +126,20 @@ struct Parser<'t, 'f, 's> {
 
 impl<'t> Parser<'t, '_, '_> {
     fn run(&mut self) {
+        let most = MAX_TAGS.min(MAX_TAGS_TIMES_BYTES / self.text.len().max(1));
+        let mut tags = 0;
         while let Some(open) = self.text[self.at..].find("{{").map(|found| self.at + found) {
+            tags += 1;
+            if tags > most {
+                self.faults.push(
+                    Problem::new(open, format!("there are more than {most} tags in a template of this size"))
+                        .hint("repeat with `{{#each}}`, or split the template"),
+                );
+            }
+            if tags > most || self.faults.is_full() {
+                self.broken_structure = true;
+                return self.at = self.text.len();
+            }
             let before = &self.text[self.at..open];
             let backslashes = before.len() - before.trim_end_matches('\\').len();
             self.push_text(&before[..before.len() - backslashes.min(1)]);

@@ -572,6 +572,18 @@ fn templates_have_a_largest_size() {
 }
 
 #[test]
+fn hostile_texts_take_no_longer_than_large_ones() {
+    for piece in ["{{{{raw}}}}", "{{!-- }}", "{{/x}}", "{{a '", "{{${", "{{a", "{{{", "{{#if a}}{{/each}}", "{{> x}}"] {
+        let faults = case(&piece.repeat(MAX_TEMPLATE_BYTES / piece.len())).compile().expect_err(piece);
+        assert!(faults.len() <= 100, "{piece}: {}", faults.len());
+    }
+    let found = case(&"{{a}}".repeat(10_001)).report();
+    assert!(found.contains("there are more than 10000 tags"), "{found}");
+    let found = case(&format!("{}{}", "x".repeat(1_000_000), "{{a}}".repeat(2_200))).report();
+    assert!(found.contains("there are more than 2124 tags in a template of this size"), "{found}");
+}
+
+#[test]
 fn loops_end_and_output_is_bounded() {
     let many = json!({"a": (0..17_000).collect::<Vec<_>>(), "long": "x".repeat(50_000)});
     let failed = |case: Case, part: &str| match case.try_render(&many) {
