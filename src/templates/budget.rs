@@ -10,7 +10,10 @@ use handlebars::{RenderError, RenderErrorReason};
 use serde_json::Value;
 
 /// Most that one render of a template with loops may cost.
-const MAX_WORK: u64 = 64 << 20;
+const MAX_WORK: u64 = 16 << 20;
+
+/// What one call of a helper costs beside its result.
+pub(super) const CALL_COST: u64 = 8;
 
 thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };

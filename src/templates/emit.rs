@@ -20,6 +20,7 @@ use std::fmt::Write as _;
 use crate::error::LineColumn;
 
 use super::Unit;
+use super::budget::CALL_COST;
 use super::graph::{Graph, Measure};
 use super::places::Places;
 use super::syntax::{Argument, Block, Branch, Call, Named, Node, Partial, Path, Printing, Tag};
@@ -27,8 +28,8 @@ use super::syntax::{Argument, Block, Branch, Call, Named, Node, Partial, Path, P
 /// What one included partial costs, in the unit of [`super::budget`]: the crate copies its scope.
 const INCLUSION_COST: u64 = 1_000;
 
-/// What one printed value costs beside its text.
-const PRINT_COST: u64 = 8;
+/// What one round of a loop costs beside what it holds.
+const ROUND_COST: u64 = 64;
 
 /// A place in the author's text that a render may have to name.
 #[derive(Debug)]
@@ -164,10 +165,13 @@ impl Emitter<'_> {
         });
     }
 
+    /// Braces just before it go with it: the crate would read four in a row as a raw block.
     fn verbatim(&mut self, text: &str) {
+        let braces = self.out.len() - self.out.trim_end_matches('{').len();
+        self.out.truncate(self.out.len() - braces);
         self.shield_backslash();
         let _ = write!(self.out, "{{{{{{:t {}}}}}}}", self.sites.texts.len());
-        self.sites.texts.push(text.to_owned());
+        self.sites.texts.push("{".repeat(braces) + text);
     }
 
     fn block(&mut self, block: &Block) {
@@ -265,7 +269,7 @@ impl Emitter<'_> {
 }
 
 fn cost_of_round(body: Measure) -> u64 {
-    let values = body.prints.saturating_mul(PRINT_COST);
+    let values = body.prints.saturating_mul(CALL_COST);
     let partials = body.inclusions.saturating_mul(INCLUSION_COST);
-    body.text.saturating_add(values).saturating_add(partials).saturating_add(1)
+    body.text.saturating_add(values).saturating_add(partials).saturating_add(ROUND_COST)
 }

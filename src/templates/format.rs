@@ -128,7 +128,9 @@ pub(super) fn date(when: &When, pattern: &str) -> Result<String, String> {
 
 /// Whether a date format can be used.
 pub(super) fn check_pattern(pattern: &str) -> Result<(), String> {
-    strtime::format(pattern, &Timestamp::UNIX_EPOCH.to_zoned_datetime(TimeZone::UTC)).map(drop).map_err(|e| e.to_string())
+    strtime::format(pattern, &Timestamp::UNIX_EPOCH.to_zoned_datetime(TimeZone::UTC))
+        .map(drop)
+        .map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -96,6 +96,7 @@ impl HelperDef for PathValue {
     ) -> Result<ScopedJson<'rc>, RenderError> {
         let site = site(&self.0, h)?;
         let Some(path) = &site.path else { return Ok(ScopedJson::Missing) };
+        budget::charge(budget::CALL_COST)?;
         with_blocks(rc, |blocks| {
             Ok(match find(path, blocks, ctx.data()) {
                 None => ScopedJson::Missing,
@@ -186,7 +187,7 @@ impl HelperDef for Inline {
         let result = (self.function)(&Given { args, named: &named, blank: self.blank });
         match result {
             Ok(value) => {
-                budget::charge(budget::cost_of(&value))?;
+                budget::charge(budget::CALL_COST + budget::cost_of(&value))?;
                 Ok(ScopedJson::Derived(value))
             }
             Err(Halt::Abort(reason)) => Err(stopped(Stop::Aborted { reason })),

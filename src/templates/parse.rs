@@ -16,6 +16,12 @@ use super::syntax::{Block, Branch, Call, Inline, MAX_NESTING, Node, Partial, Pat
 /// Faults of one file beyond this many are not listed: they would hide the first ones.
 const MAX_FAULTS: usize = 100;
 
+/// Most tags of one file.
+const MAX_TAGS: usize = 10_000;
+
+/// Most tags times bytes of one file: the crate's parser takes about a nanosecond for each, so about two seconds.
+const MAX_TAGS_TIMES_BYTES: usize = 2 << 30;
+
 /// Collects the faults of one file.
 pub(super) struct Faults<'t> {
     source: &'t TemplateSource,
@@ -30,11 +36,16 @@ impl<'t> Faults<'t> {
 
     /// Adds one.
     pub fn push(&mut self, problem: Problem) {
-        if self.found.len() < MAX_FAULTS {
+        if !self.is_full() {
             let mut fault = Fault::new(&self.source.file, problem.message).at_offset(&self.source.text, problem.offset);
             fault.hint = problem.hint;
             self.found.push(fault);
         }
+    }
+
+    /// Whether further ones would not be listed.
+    pub fn is_full(&self) -> bool {
+        self.found.len() >= MAX_FAULTS
     }
 
     /// All of them, in the order of the text.
@@ -115,7 +126,20 @@ struct Parser<'t, 'f, 's> {
 
 impl<'t> Parser<'t, '_, '_> {
     fn run(&mut self) {
+        let most = MAX_TAGS.min(MAX_TAGS_TIMES_BYTES / self.text.len().max(1));
+        let mut tags = 0;
         while let Some(open) = self.text[self.at..].find("{{").map(|found| self.at + found) {
+            tags += 1;
+            if tags > most {
+                self.faults.push(
+                    Problem::new(open, format!("there are more than {most} tags in a template of this size"))
+                        .hint("repeat with `{{#each}}`, or split the template"),
+                );
+            }
+            if tags > most || self.faults.is_full() {
+                self.broken_structure = true;
+                return self.at = self.text.len();
+            }
             let before = &self.text[self.at..open];
             let backslashes = before.len() - before.trim_end_matches('\\').len();
             self.push_text(&before[..before.len() - backslashes.min(1)]);
@@ -178,8 +202,8 @@ impl<'t> Parser<'t, '_, '_> {
                 .hint("only `{{#*inline \"name\"}}…{{/inline}}` is; set values before the run instead")),
             Some('{') => {
                 cursor.at += 1;
-                cursor.eat("~");
-                self.printed(tag, cursor, "}")
+                let trim_before = cursor.eat("~") || tag.trim_before;
+                self.printed(Tag { trim_before, ..tag }, cursor, "}")
             }
             Some('&') => {
                 cursor.at += 1;
@@ -195,18 +219,23 @@ impl<'t> Parser<'t, '_, '_> {
     /// The end of a tag: `}}`, after an optional `~`, and for `{{{` a third brace.
     fn end(&mut self, mut tag: Tag, mut cursor: Cursor<'t>, triple: bool) -> Result<Tag, Problem> {
         cursor.skip_space();
+        let mut trim_after = false;
         if triple {
-            cursor.eat("~");
+            trim_after = cursor.eat("~");
+            if cursor.rest().starts_with("}}") && !cursor.rest().starts_with("}}}") {
+                return Err(Problem::new(tag.offset, "this tag opens with three braces and closes with two")
+                    .hint("close it with `}}}`"));
+            }
             if !cursor.eat("}") {
                 return Err(not_closed(&cursor, tag, "}}}"));
             }
         }
-        let trimmed = cursor.eat("~");
+        trim_after |= cursor.eat("~");
         if !cursor.eat("}}") {
             let expected = if triple { "}}}" } else { "}}" };
             return Err(not_closed(&cursor, tag, expected));
         }
-        tag.trim_after = trimmed;
+        tag.trim_after = trim_after;
         self.at = cursor.at;
         Ok(tag)
     }
