@@ -126,6 +126,14 @@ impl Inputs {
         self.files.iter().map(InputFile::digest).collect()
     }
 
+    /// Whether any row can have attributes: text may, Parquet where it has the column.
+    pub fn may_have_attributes(&self) -> bool {
+        self.readers.iter().any(|reader| match reader {
+            FileReader::Text(_) => true,
+            FileReader::Parquet { file, .. } => file.has_attributes(),
+        })
+    }
+
     /// Looks at every file again, before a commit.
     ///
     /// # Errors

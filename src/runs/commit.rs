@@ -39,7 +39,13 @@ pub fn seal(disk: &dyn Disk, staged: &Path, manifest: &RunManifest) -> Result<()
 }
 
 /// Steps 2 to 5. After an error of step 4 or 5 the run **is** committed and the next start publishes it.
-pub fn commit(state: &mut State, out: &OutFolder, plan: &Plan, manifest: &RunManifest, receipts: Vec<Receipt>) -> Result<()> {
+pub fn commit(
+    state: &mut State,
+    out: &OutFolder,
+    plan: &Plan,
+    manifest: &RunManifest,
+    receipts: Vec<Receipt>,
+) -> Result<()> {
     let (staged, published) = (out.staged(&plan.run_id), out.published(&plan.run_id));
     let record = RunRecord {
         run_id: plan.run_id.clone(),
@@ -49,7 +55,10 @@ pub fn commit(state: &mut State, out: &OutFolder, plan: &Plan, manifest: &RunMan
         inputs: plan.records.iter().map(|r| r.digest).collect(),
     };
     let generation = state.stage(stored(plan, receipts), record, &windows(plan))?;
-    state.commit(generation, Some(Publication { run_id: plan.run_id.clone(), staged: staged.clone(), published: published.clone() }))?;
+    state.commit(
+        generation,
+        Some(Publication { run_id: plan.run_id.clone(), staged: staged.clone(), published: published.clone() }),
+    )?;
     out.publish(&staged, &published)?;
     remember(state, out)
 }
@@ -72,7 +81,8 @@ pub fn remember(state: &State, out: &OutFolder) -> Result<()> {
 pub fn check_fence(state: &State, out: &OutFolder) -> Result<()> {
     let manifest = state.manifest();
     let states = out.states()?;
-    let Some(seen) = states.get(&manifest.state_id).filter(|seen| !state.knows_digest(seen.generation, &seen.digest)) else {
+    let Some(seen) = states.get(&manifest.state_id).filter(|seen| !state.knows_digest(seen.generation, &seen.digest))
+    else {
         return Ok(());
     };
     let summary = format!(

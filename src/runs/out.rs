@@ -85,7 +85,8 @@ impl OutFolder {
     pub fn clear_staging(&self, keep: Option<&Path>) -> Result<()> {
         for path in self.disk.list(&self.staging).at(Kind::Output, "list", &self.staging)? {
             if Some(path.as_path()) != keep {
-                let removed = if path.is_dir() { self.disk.remove_dir_all(&path) } else { self.disk.remove_file(&path) };
+                let removed =
+                    if path.is_dir() { self.disk.remove_dir_all(&path) } else { self.disk.remove_file(&path) };
                 removed.at(Kind::Output, "remove", &path)?;
             }
         }

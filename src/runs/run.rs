@@ -196,7 +196,10 @@ fn execute_plan<S: DeliverySink>(
     if executed.ledger.balances() {
         return Ok(executed);
     }
-    Err(Error::new(Kind::Internal, "the ledger does not balance: a trigger was lost or counted twice; nothing was committed"))
+    Err(Error::new(
+        Kind::Internal,
+        "the ledger does not balance: a trigger was lost or counted twice; nothing was committed",
+    ))
 }
 
 /// The exit code of a run that may commit, or why it may not.
@@ -219,7 +222,13 @@ fn judge(executed: &Executed, settings: &RunSettings) -> Result<u8> {
     }
 }
 
-fn summary(plan: &Plan, settings: &RunSettings, state: Option<&State>, executed: &Executed, files: &[WrittenFile]) -> Summary {
+fn summary(
+    plan: &Plan,
+    settings: &RunSettings,
+    state: Option<&State>,
+    executed: &Executed,
+    files: &[WrittenFile],
+) -> Summary {
     let seconds = |(name, time): &(&'static str, Duration)| (*name, time.as_secs_f64());
     Summary {
         run_id: plan.run_id.clone(),

@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::manifest::{
-    CampaignRecord, ChainLink, FORMAT, FileRecord, Publication, RunRecord, StateManifest, Window,
-};
+use super::manifest::{CampaignRecord, ChainLink, FORMAT, FileRecord, Publication, RunRecord, StateManifest, Window};
 use super::merge::{Source, merge};
 use super::reader::{ReceiptFile, Receipts};
 use super::receipts::{self, Receipt, ReceiptWriter};
@@ -159,7 +157,8 @@ impl State {
         let record = writer.finish()?;
         let expected = merged.iter().map(|f| f.rows).sum::<u64>() + new.len() as u64;
         if record.rows != expected {
-            let summary = format!("merging receipts gave {} rows instead of {expected}; nothing was committed", record.rows);
+            let summary =
+                format!("merging receipts gave {} rows instead of {expected}; nothing was committed", record.rows);
             return Err(Error::new(Kind::Internal, summary));
         }
         self.disk.sync_dir(&self.dir).at(Kind::State, "sync", &self.dir)?;
@@ -206,7 +205,9 @@ impl State {
         let fault = |why: String| Some(Fault::new(record.name.clone(), why));
         match self.disk.read(&path) {
             Err(error) => return fault(format!("cannot be read: {error}")),
-            Ok(bytes) if Digest::of(&bytes) != record.checksum => return fault("its checksum does not match".to_owned()),
+            Ok(bytes) if Digest::of(&bytes) != record.checksum => {
+                return fault("its checksum does not match".to_owned());
+            }
             Ok(_) => {}
         }
         let count = || -> Result<u64> {
@@ -335,5 +336,7 @@ fn check_files(dir: &Path, manifest: &StateManifest) -> Result<()> {
         return Ok(());
     }
     let summary = format!("the state in `{}` is damaged", dir.display());
-    Err(Error::new(Kind::State, summary).with_faults(faults).hint("restore the state's folder from a copy; nothing was changed"))
+    Err(Error::new(Kind::State, summary)
+        .with_faults(faults)
+        .hint("restore the state's folder from a copy; nothing was changed"))
 }

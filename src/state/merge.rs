@@ -102,7 +102,9 @@ impl Merge {
         let key = |rows: &RecordBatch, row: usize| keys(rows).map(|k| k.value(row).to_vec());
         let order = key(left, a.row).cmp(&key(right, b.row));
         order
-            .then_with(|| left.column(1).as_string::<i32>().value(a.row).cmp(right.column(1).as_string::<i32>().value(b.row)))
+            .then_with(|| {
+                left.column(1).as_string::<i32>().value(a.row).cmp(right.column(1).as_string::<i32>().value(b.row))
+            })
             .then_with(|| time(left, a.row).cmp(&time(right, b.row)))
             .then_with(|| hash(left, a.row).cmp(&hash(right, b.row)))
     }

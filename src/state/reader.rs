@@ -47,7 +47,9 @@ impl ReceiptFile {
     fn buckets(&self, group: usize) -> std::ops::RangeInclusive<usize> {
         match self.metadata.metadata().row_group(group).column(0).statistics() {
             Some(Statistics::FixedLenByteArray(values)) => {
-                let top = |bytes: Option<&parquet::data_type::FixedLenByteArray>| bytes.and_then(|b| b.data().first().copied());
+                let top = |bytes: Option<&parquet::data_type::FixedLenByteArray>| {
+                    bytes.and_then(|b| b.data().first().copied())
+                };
                 usize::from(top(values.min_opt()).unwrap_or(0))..=usize::from(top(values.max_opt()).unwrap_or(u8::MAX))
             }
             _ => 0..=255,
@@ -128,7 +130,12 @@ pub fn keys(rows: &RecordBatch) -> Option<&FixedSizeBinaryArray> {
     rows.column_by_name("key_hash")?.as_fixed_size_binary_opt()
 }
 
-fn visit_rows(path: &Path, rows: &RecordBatch, buckets: &[bool], visit: &mut dyn FnMut(StoredReceipt<'_>)) -> Result<()> {
+fn visit_rows(
+    path: &Path,
+    rows: &RecordBatch,
+    buckets: &[bool],
+    visit: &mut dyn FnMut(StoredReceipt<'_>),
+) -> Result<()> {
     let column = |name: &str| rows.column_by_name(name).ok_or_else(|| damaged(path, &format!("no column `{name}`")));
     let keys = keys(rows).ok_or_else(|| damaged(path, "no column `key_hash`"))?;
     let (campaigns, outcomes) = (column("campaign_id")?.as_string::<i32>(), column("outcome")?.as_string::<i32>());
