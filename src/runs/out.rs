@@ -81,10 +81,12 @@ impl OutFolder {
         self.staging.join(".spool")
     }
 
-    /// Removes what crashed runs left in staging, but for `keep`.
-    pub fn clear_staging(&self, keep: Option<&Path>) -> Result<()> {
+    /// Removes what crashed runs left in staging. A complete run of another state stays: only that state knows whether it
+    /// is committed, and publishes it when it is opened next.
+    pub fn clear_staging(&self, state_id: Option<&str>) -> Result<()> {
         for path in self.disk.list(&self.staging).at(Kind::Output, "list", &self.staging)? {
-            if Some(path.as_path()) != keep {
+            let owner = self.read_manifest(&path.join("manifest.json")).ok().flatten().and_then(|m| m.state_id);
+            if owner.is_none() || owner.as_deref() == state_id {
                 let removed =
                     if path.is_dir() { self.disk.remove_dir_all(&path) } else { self.disk.remove_file(&path) };
                 removed.at(Kind::Output, "remove", &path)?;
@@ -93,22 +95,33 @@ impl OutFolder {
         Ok(())
     }
 
+    /// Removes a run that was staged and will not be committed.
+    pub fn discard(&self, run_id: &str) {
+        // What cannot be removed now is removed at the next start.
+        let _ = self.disk.remove_dir_all(&self.staged(run_id));
+    }
+
     /// Renames a staged run into place. Idempotent: a run that is there already stays.
     pub fn publish(&self, staged: &Path, published: &Path) -> Result<()> {
         if self.disk.exists(staged) {
             self.disk.rename(staged, published).at(Kind::Output, "publish the run as", published)?;
-            self.disk.sync_dir(&self.path).at(Kind::Output, "sync", &self.path)?;
+            // The publication of a run into another OUT is synced where it belongs.
+            let folder = published.parent().unwrap_or(&self.path);
+            self.disk.sync_dir(folder).at(Kind::Output, "sync", folder)?;
         }
         Ok(())
     }
 
     /// The manifest of a published run, if there is one.
     pub fn manifest(&self, run_id: &str) -> Result<Option<RunManifest>> {
-        let path = self.published(run_id).join("manifest.json");
-        if !self.disk.exists(&path) {
+        self.read_manifest(&self.published(run_id).join("manifest.json"))
+    }
+
+    fn read_manifest(&self, path: &Path) -> Result<Option<RunManifest>> {
+        if !self.disk.exists(path) {
             return Ok(None);
         }
-        let bytes = self.disk.read(&path).at(Kind::Output, "read", &path)?;
+        let bytes = self.disk.read(path).at(Kind::Output, "read", path)?;
         let broken = |e| Error::new(Kind::Output, format!("`{}` is damaged", path.display())).caused_by(e);
         serde_json::from_slice(&bytes).map(Some).map_err(broken)
     }

@@ -140,15 +140,17 @@ impl State {
         if !new.is_empty() {
             let absorbed = absorbed(&next.files, new.len() as u64);
             let merged: Vec<FileRecord> = next.files.split_off(next.files.len() - absorbed);
-            next.files.push(self.write(next.generation, &merged, &new, &run.run_id)?);
+            let path = self.dir.join(format!("receipts-{:08}.parquet", next.generation));
+            let written = self.write(&path, &merged, &new, &run.run_id);
+            // A half-written file is of no use; what cannot be removed now is removed when the state is opened next.
+            next.files.push(written.inspect_err(|_| drop(self.disk.remove_file(&path)))?);
         }
         next.runs.push(run);
         Ok(StagedGeneration { manifest: next })
     }
 
-    fn write(&self, generation: u64, merged: &[FileRecord], new: &[Receipt], run_id: &str) -> Result<FileRecord> {
-        let path = self.dir.join(format!("receipts-{generation:08}.parquet"));
-        let mut writer = ReceiptWriter::create(&*self.disk, &path)?;
+    fn write(&self, path: &Path, merged: &[FileRecord], new: &[Receipt], run_id: &str) -> Result<FileRecord> {
+        let mut writer = ReceiptWriter::create(&*self.disk, path)?;
         let files = merged.iter().map(|record| ReceiptFile::open(&self.dir.join(&record.name)));
         let files = files.collect::<Result<Vec<_>>>()?;
         let mut sources = files.iter().map(Source::file).collect::<Result<Vec<_>>>()?;
