@@ -28,7 +28,7 @@ pub struct Inputs {
 #[derive(Debug)]
 enum FileReader {
     Text(TextFile),
-    Parquet { file: ParquetFile, splits: Vec<ParquetSplit> },
+    Parquet { file: Box<ParquetFile>, splits: Vec<ParquetSplit> },
 }
 
 impl FileReader {
@@ -38,7 +38,7 @@ impl FileReader {
                 .map(FileReader::Text)
                 .map_err(|error| vec![Fault::new(&file.name, format!("cannot be read: {error}"))]),
             InputFormat::Parquet => ParquetFile::open(file.content(), &file.name, options)
-                .map(|file| FileReader::Parquet { splits: file.splits(), file }),
+                .map(|file| FileReader::Parquet { splits: file.splits(), file: Box::new(file) }),
         }
     }
 
