@@ -22,6 +22,7 @@ import os from "node:os";
 import path from "node:path";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
 
 const packages = path.join(os.homedir(), ".cache/retrigger-npm/package.json");
 const require = createRequire(packages);
@@ -36,10 +37,11 @@ const json = (value) => {
   return String(value).replace(/["\\\u0000-\u001f]/g, (c) => short[c] ?? code(c));
 };
 
-const truthy = (value) => !utils.isEmpty(value) && value !== 0;
-const sameType = (a, b) => (typeof a === typeof b && ["number", "string"].includes(typeof a) ? true : false);
-const text = (value) => (value === undefined || value === null ? "" : String(value));
 const missing = (value) => value === undefined || value === null;
+const truthy = (value) => !utils.isEmpty(value) && value !== 0;
+const equal = (a, b) => (missing(a) ? missing(b) : isDeepStrictEqual(a, b));
+const sameType = (a, b) => typeof a === typeof b && ["number", "string"].includes(typeof a);
+const text = (value) => (missing(value) ? "" : String(value));
 
 /** In front of a block a condition chooses a branch; elsewhere it is a truth value. */
 const condition = (holds) =>
@@ -52,8 +54,8 @@ const condition = (holds) =>
 
 const helpers = {
   default: (value, fallback) => (missing(value) || value === "" ? fallback : value),
-  eq: condition((a, b) => a === b || (missing(a) && missing(b))),
-  ne: condition((a, b) => !(a === b || (missing(a) && missing(b)))),
+  eq: condition((a, b) => equal(a, b)),
+  ne: condition((a, b) => !equal(a, b)),
   gt: condition((a, b) => sameType(a, b) && a > b),
   gte: condition((a, b) => sameType(a, b) && a >= b),
   lt: condition((a, b) => sameType(a, b) && a < b),

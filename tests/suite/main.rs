@@ -1,0 +1,3 @@
+//! Tests of the whole, by subject.
+
+mod parity;
