@@ -25,8 +25,9 @@ use super::catalog;
 use super::expression::Problem;
 use super::parse::Faults;
 use super::places::Places;
-use super::program::{Apply, Arm, Expr, Head, Level, Lookup, LoopName, Origin, Place, Round, Same, Step};
-use super::syntax::{self, Argument, Block, Branch, Inline, MAX_NESTING, Named, Node, Partial, Path, Start};
+use super::program::{Apply, Arm, Expr, Head, Lookup, Origin, Place, Same, Step};
+use super::surroundings::{Definition, Link, Surroundings, Turn};
+use super::syntax::{self, Argument, Block, Branch, MAX_NESTING, Named, Node, Partial, Path, Start};
 use super::{MAX_TEMPLATE_BYTES, Unit};
 
 /// Most inclusions that one template may come to, partials of partials counted each time.
@@ -62,149 +63,6 @@ pub(super) fn expand<'u>(units: &'u [Unit<'u>], faults: &mut [Faults<'_>]) -> Ve
         included_at: None,
     };
     expander.body(&units[0].nodes, &top)
-}
-
-/// A scope by its number from the bottom of the stack; 0 is the top of the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Link {
-    scope: usize,
-    same: Same,
-}
-
-/// What gave loop variables, by the number of its scope from the bottom.
-#[derive(Debug, Clone, Copy)]
-enum Turn {
-    Each(usize),
-    Section(usize),
-    Copy,
-}
-
-/// A block parameter: its name, its scope from the bottom, and whether it is the second one.
-type Param = (String, usize, bool);
-
-/// The inline partials of one file that are in force.
-type Inlines<'u> = Rc<BTreeMap<&'u str, Rc<Definition<'u>>>>;
-
-/// An inline partial, or a block given to a partial, with the surroundings of where it is written.
-struct Definition<'u> {
-    nodes: &'u [Node],
-    file: usize,
-    chain: Vec<Link>,
-    params: Vec<Param>,
-    /// The block of the partial around a block.
-    block: Option<Rc<Definition<'u>>>,
-    /// The tag that included the file it is written in.
-    included_at: Option<(usize, &'u Partial)>,
-}
-
-/// What names mean at some place of the expanded template.
-#[derive(Clone)]
-struct Surroundings<'u> {
-    /// The file that is read.
-    file: usize,
-    /// How many scopes stand on the stack, the top of the data not counted.
-    scopes: usize,
-    /// The scopes that `../` leads to, innermost first.
-    chain: Vec<Link>,
-    /// The same for what is defined here: without the scope of the block around.
-    outside: Vec<Link>,
-    params: Vec<Param>,
-    /// Innermost last.
-    rounds: Vec<Turn>,
-    /// By file, later ones first.
-    inlines: Vec<(usize, Inlines<'u>)>,
-    /// What `{{> @partial-block}}` prints.
-    block: Option<Rc<Definition<'u>>>,
-    depth: usize,
-    /// The tag that included this file.
-    included_at: Option<(usize, &'u Partial)>,
-}
-
-impl<'u> Surroundings<'u> {
-    fn inlines_of(&self, file: usize) -> Option<&Inlines<'u>> {
-        self.inlines.iter().rev().find(|(of, _)| *of == file).map(|(_, inlines)| inlines)
-    }
-
-    fn inline(&self, name: &str) -> Option<Rc<Definition<'u>>> {
-        self.inlines_of(self.file)?.get(name).cloned()
-    }
-
-    /// Adds the inline partials that stand among these nodes to those of a file.
-    fn define(&mut self, file: usize, nodes: &'u [Node], written: &Surroundings<'u>) {
-        let inlines = nodes.iter().filter_map(|node| match node {
-            Node::Inline(inline) => Some(inline),
-            _ => None,
-        });
-        let mut all: Option<BTreeMap<_, _>> = None;
-        for Inline { name, body, .. } in inlines {
-            let definition = Definition {
-                nodes: body,
-                file: written.file,
-                chain: written.outside.clone(),
-                params: written.params.clone(),
-                block: None,
-                included_at: None,
-            };
-            let all =
-                all.get_or_insert_with(|| self.inlines_of(file).map_or_else(BTreeMap::new, |map| (**map).clone()));
-            all.insert(name, Rc::new(definition));
-        }
-        if let Some(all) = all {
-            self.inlines.push((file, Rc::new(all)));
-        }
-    }
-
-    /// Inside a block that pushes no scope.
-    fn inside(&self) -> Surroundings<'u> {
-        Surroundings { outside: self.chain.clone(), depth: self.depth + 1, ..self.clone() }
-    }
-
-    /// Inside a block that pushes one.
-    fn inside_scope(&self, same: Same) -> Surroundings<'u> {
-        let mut inside = self.inside();
-        inside.scopes += 1;
-        inside.chain.insert(0, Link { scope: inside.scopes, same });
-        inside
-    }
-
-    /// The number of a scope from the innermost, or the top of the data.
-    fn origin(&self, scope: usize) -> Origin {
-        if scope == 0 { Origin::Top } else { Origin::Scope(self.scopes - scope) }
-    }
-
-    fn current(&self) -> Origin {
-        self.chain.first().map_or(Origin::Nowhere, |link| self.origin(link.scope))
-    }
-
-    /// Where so many `../` lead.
-    fn above(&self, up: usize) -> Origin {
-        let mut at = 0;
-        for _ in 0..up {
-            loop {
-                match self.chain.get(at).map(|link| link.same) {
-                    None => return Origin::Nowhere,
-                    Some(Same::Perhaps) => return Origin::Climb(self.levels(), up),
-                    Some(Same::Always) => at += 1,
-                    Some(Same::Never) => break,
-                }
-            }
-            at += 1;
-        }
-        self.chain.get(at).map_or(Origin::Nowhere, |link| self.origin(link.scope))
-    }
-
-    fn levels(&self) -> Vec<Level> {
-        self.chain.iter().map(|link| Level { scope: self.scopes - link.scope, same: link.same }).collect()
-    }
-
-    fn loop_variable(&self, name: LoopName, up: usize) -> Origin {
-        let rounds = self.rounds.iter().rev().map(|turn| match turn {
-            Turn::Each(scope) => Round::Each(self.scopes - scope),
-            Turn::Section(scope) => Round::Section(self.scopes - scope),
-            Turn::Copy => Round::Copy,
-        });
-        Origin::Loop(name, up, rounds.collect())
-    }
 }
 
 struct Expander<'u, 'f, 's> {
@@ -402,7 +260,7 @@ impl<'u> Expander<'u, '_, '_> {
         }
         if let Some(inline) = here.inline(&partial.name) {
             inside.included_at = Some((here.file, partial));
-            written_there(&inline, &mut inside, scope);
+            inside.go_to(&inline, scope);
             return Some(self.bounded_body(inline.nodes, &inside, partial, here.file));
         }
         let Some(&unit) = self.files.get(partial.name.as_str()) else {
@@ -441,7 +299,7 @@ impl<'u> Expander<'u, '_, '_> {
         inside.rounds.push(Turn::Copy);
         inside.block.clone_from(&block.block);
         inside.included_at = block.included_at;
-        written_there(block, &mut inside, scope);
+        inside.go_to(block, scope);
         self.bounded_body(block.nodes, &inside, partial, here.file)
     }
 
@@ -529,7 +387,7 @@ impl<'u> Expander<'u, '_, '_> {
             Start::Data(0, name) if name == "partial-block" && path.segments.is_empty() => {
                 return Expr::Literal(Value::Bool(here.block.is_some()));
             }
-            Start::Data(up, name) => (data_variable(name, *up, here), &path.segments[..]),
+            Start::Data(up, name) => (here.data_variable(name, *up), &path.segments[..]),
             Start::Name => match path.segments.split_first() {
                 Some((name, rest)) => match here.params.iter().rev().find(|(param, ..)| param == name) {
                     Some((_, scope, false)) => (Origin::Item(here.scopes - scope), rest),
@@ -548,29 +406,6 @@ impl<'u> Expander<'u, '_, '_> {
         let at = *self.known_places.entry((unit, offset)).or_insert_with(|| places[unit].at(offset));
         Place { unit, at }
     }
-}
-
-/// Goes to where a definition is written, with a scope of its own.
-fn written_there<'u>(definition: &Definition<'u>, inside: &mut Surroundings<'u>, scope: usize) {
-    inside.file = definition.file;
-    inside.params.clone_from(&definition.params);
-    inside.outside.clone_from(&definition.chain);
-    inside.chain.clone_from(&definition.chain);
-    if inside.chain.first().is_none_or(|link| link.scope != scope) {
-        inside.chain.insert(0, Link { scope, same: Same::Never });
-    }
-}
-
-fn data_variable(name: &str, up: usize, here: &Surroundings<'_>) -> Origin {
-    let name = match name {
-        "root" => return Origin::Top,
-        "index" => LoopName::Index,
-        "key" => LoopName::Key,
-        "first" => LoopName::First,
-        "last" => LoopName::Last,
-        _ => return Origin::Nowhere,
-    };
-    here.loop_variable(name, up)
 }
 
 /// `this` or `.`: the scope that is there already.

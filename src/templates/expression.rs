@@ -7,6 +7,8 @@
 
 use serde_json::{Number, Value};
 
+use crate::triggers::number_text;
+
 use super::syntax::{Argument, Call, MAX_NESTING, Named, Path, Start};
 
 /// Namespaces whose placeholders are read from the top of the data, whatever block they stand in.
@@ -163,7 +165,7 @@ impl<'t> Cursor<'t> {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),
             "null" | "undefined" => Value::Null,
-            number if is_number(number) => Value::Number(number.parse::<Number>().ok()?),
+            number if is_number(number) => Value::Number(number_literal(number)),
             _ => return None,
         };
         self.at += end;
@@ -350,6 +352,15 @@ fn is_delimiter(c: char) -> bool {
 
 fn is_id_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$' | ':' | '?') || (!c.is_ascii() && !c.is_whitespace())
+}
+
+/// A number as data would hold it: `007` is 7 and `1.50` is 1.5.
+fn number_literal(written: &str) -> Number {
+    let (sign, unsigned) = written.strip_prefix('-').map_or(("", written), |unsigned| ("-", unsigned));
+    let digits = unsigned.trim_start_matches('0');
+    let zero = if digits.is_empty() || digits.starts_with('.') { "0" } else { "" };
+    let number = Number::from_string_unchecked(format!("{sign}{zero}{digits}"));
+    Number::from_string_unchecked(number_text(&number).into_owned())
 }
 
 /// `-?[0-9]+(\.[0-9]+)?`, and JSON's rule against leading zeros is not asked for.

@@ -35,6 +35,7 @@ mod parse;
 mod places;
 mod program;
 mod scope;
+mod surroundings;
 mod syntax;
 #[cfg(test)]
 mod tests;

@@ -306,6 +306,8 @@ fn comparisons_work_inline_and_as_sub_expressions() {
     case("{{#if (and (eq date '2026-11-23') (not nobody) (or nobody zero true))}}y{{/if}}").gives("y");
     case("{{#if (gt api_trigger_properties.list.length 2)}}many{{/if}}").gives("many");
     case("{{gte 2 2}}{{lte 3 2}}").gives("truefalse");
+    case("{{default nobody 1.50}} {{default nobody 007}} {{default nobody -0.0}} {{eq 20 020.00}}")
+        .gives("1.5 7 -0.0 true");
 }
 
 #[test]
@@ -618,8 +620,7 @@ fn hostile_texts_take_no_longer_than_large_ones() {
     }
     let found = case(&"{{a}}".repeat(10_001)).report();
     assert!(found.contains("there are more than 10000 tags"), "{found}");
-    let found = case(&format!("{}{}", "x".repeat(1_000_000), "{{a}}".repeat(2_200))).report();
-    assert!(found.contains("there are more than 2124 tags in a template of this size"), "{found}");
+    case(&format!("{}{}", "x".repeat(1_000_000), "{{a}}".repeat(9_000))).template();
 }
 
 #[test]
