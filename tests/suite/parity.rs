@@ -100,3 +100,131 @@ fn the_corpus_is_large_and_every_case_has_its_own_name() {
     let realistic = corpus.iter().filter(|case| case.kind != "construct").count();
     assert!(realistic >= 150, "{realistic}");
 }
+
+// --- docs/templates.md
+
+/// A table of the page: its header, and its rows with the number of their line. Cells are without back quotes.
+struct Table {
+    header: Vec<String>,
+    rows: Vec<(usize, Vec<String>)>,
+}
+
+fn page() -> String {
+    std::fs::read_to_string(root().join("docs/templates.md")).unwrap()
+}
+
+fn tables(page: &str) -> Vec<Table> {
+    let mut tables: Vec<Table> = Vec::new();
+    let mut inside = false;
+    for (index, line) in page.lines().enumerate() {
+        if !line.starts_with('|') {
+            inside = false;
+        } else if !inside {
+            tables.push(Table { header: cells(line), rows: Vec::new() });
+            inside = true;
+        } else if !line.starts_with("|---") {
+            tables.last_mut().unwrap().rows.push((index + 1, cells(line)));
+        }
+    }
+    tables
+}
+
+fn cells(line: &str) -> Vec<String> {
+    let line = line.replace("\\|", "\0");
+    let inner = line.trim().trim_start_matches('|').trim_end_matches('|');
+    let plain = |cell: &str| {
+        let cell = cell.trim();
+        let code = cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')).filter(|code| !code.contains('`'));
+        code.unwrap_or(cell).replace('\0', "|")
+    };
+    inner.split('|').map(plain).collect()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn printed(template: &str, data: &str, partials: &str) -> String {
+    let partials = serde_json::from_str(partials).unwrap();
+    rendered(template, &json(data), &partials, "none").unwrap_or_else(|report| report)
+}
+
+/// What a row of the page says that is not so.
+fn untrue(header: &[&str], row: &[String]) -> Option<String> {
+    let cell = |name: &str| header.iter().position(|column| *column == name).map(|index| row[index].as_str());
+    let differ = |ours: String, said: &str| (ours != said).then(|| format!("prints {ours:?}, not {said:?}"));
+    match header {
+        ["Template", "Data", .., "Prints"] | ["Template", "Data", "Prints", ..] => {
+            differ(printed(&row[0], &row[1], cell("Partials").unwrap_or("{}")), cell("Prints")?)
+        }
+        ["Template", "Data", "Here", "Official", ..] => {
+            let official = corpus().into_iter().find(|case| case.template == row[0] && case.data == json(&row[1]));
+            let Some(official) = official else { return Some("is not in the corpus".to_owned()) };
+            differ(printed(&row[0], &row[1], "{}"), &row[2]).or_else(|| differ(official.expected, &row[3]))
+        }
+        ["Template", "Data", "Fail", "Blank"] => {
+            differ(failing(&row[0], &row[1]), &row[2]).or_else(|| differ(printed(&row[0], &row[1], "{}"), &row[3]))
+        }
+        ["Template", "Fault", ..] => {
+            let report = printed(&row[0], "{}", "{}");
+            (!report.contains(&format!(": {}\n", row[1]))).then_some(report)
+        }
+        ["Value", "HTML", "JSON", "None"] => {
+            ["html", "json", "none"].iter().zip(&row[1..]).find_map(|(escape, said)| {
+                let ours = rendered("{{x}}", &serde_json::json!({"x": row[0]}), &BTreeMap::new(), escape);
+                differ(ours.unwrap(), said)
+            })
+        }
+        ["Name", "Holds"] => None,
+        _ => Some("stands in a table of an unknown kind".to_owned()),
+    }
+}
+
+fn failing(template: &str, data: &str) -> String {
+    let source = TemplateSource { file: "template".to_owned(), text: template.to_owned() };
+    let template = Template::compile(&source, &BTreeMap::new(), Escape::None, OnMissing::Fail).unwrap();
+    let mut out = String::new();
+    match template.render(&Scope::new(Properties::Text(data.into()).to_map()), &mut out) {
+        Ok(()) => out,
+        Err(stop) => stop.to_string().rsplit(": ").next().unwrap().to_owned(),
+    }
+}
+
+#[test]
+fn every_table_of_the_page_for_authors_is_true() {
+    let page = page();
+    let mut checked = 0;
+    let mut wrong = Vec::new();
+    for table in tables(&page) {
+        let header: Vec<&str> = table.header.iter().map(String::as_str).collect();
+        for (line, row) in &table.rows {
+            assert_eq!(row.len(), header.len(), "docs/templates.md:{line}: cells");
+            checked += usize::from(header[0] != "Name");
+            wrong.extend(untrue(&header, row).map(|what| format!("docs/templates.md:{line}: `{}` {what}", row[0])));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked >= 80, "only {checked} examples were found");
+}
+
+#[test]
+fn every_listed_difference_stands_on_the_page_for_authors() {
+    let page = page();
+    let listed: BTreeSet<String> =
+        tables(&page).into_iter().flat_map(|table| table.rows).map(|(_, row)| row[0].clone()).collect();
+    for case in corpus().iter().filter(|case| case.differs.is_some() && case.kind == "construct") {
+        assert!(listed.contains(&case.template), "{}: {}", case.name, case.template);
+    }
+}
+
+#[test]
+fn the_example_of_white_space_is_true() {
+    let page = page();
+    let block = |language: &str| {
+        let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let (_, after) = page.split_once("```handlebars\n").unwrap();
+    let data = after.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(printed(&block("handlebars"), data, &block("partials")), block("text"));
+}
