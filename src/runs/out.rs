@@ -81,24 +81,53 @@ impl OutFolder {
         self.staging.join(".spool")
     }
 
-    /// Removes what crashed runs left in staging, but for `keep`.
-    pub fn clear_staging(&self, keep: Option<&Path>) -> Result<()> {
+    /// Removes what crashed runs left in staging, but for `keep` and for sealed runs of other states than `state_id`:
+    /// whether those are committed only their states know, who publish them at their next start.
+    pub fn clear_staging(&self, keep: Option<&Path>, state_id: Option<&str>) -> Result<()> {
         for path in self.disk.list(&self.staging).at(Kind::Output, "list", &self.staging)? {
-            if Some(path.as_path()) != keep {
-                let removed = if path.is_dir() { self.disk.remove_dir_all(&path) } else { self.disk.remove_file(&path) };
+            if Some(path.as_path()) != keep && !self.belongs_to_another(&path, state_id) {
+                let removed =
+                    if path.is_dir() { self.disk.remove_dir_all(&path) } else { self.disk.remove_file(&path) };
                 removed.at(Kind::Output, "remove", &path)?;
             }
         }
         Ok(())
     }
 
-    /// Renames a staged run into place. Idempotent: a run that is there already stays.
+    /// A manifest that cannot be read was never sealed, and so its run never committed.
+    fn belongs_to_another(&self, staged: &Path, state_id: Option<&str>) -> bool {
+        let bytes = self.disk.read(&staged.join("manifest.json")).ok();
+        let manifest = bytes.and_then(|bytes| serde_json::from_slice::<RunManifest>(&bytes).ok());
+        manifest.and_then(|m| m.state_id).is_some_and(|id| Some(id.as_str()) != state_id)
+    }
+
+    /// Refuses a run that could be committed and then not published.
+    pub fn check_free(&self, run_id: &str) -> Result<()> {
+        let (staged, published) = (self.staged(run_id), self.published(run_id));
+        if self.disk.exists(&staged) {
+            let summary =
+                format!("`{}` holds this run for another state, which may have committed it", staged.display());
+            return Err(Error::new(Kind::Output, summary).hint(
+                "run the command with that state again: it publishes what is committed; or use another `--out`",
+            ));
+        }
+        if self.disk.exists(&published) {
+            let summary = format!("`{}` is where the run belongs, and no run", published.display());
+            return Err(Error::new(Kind::Output, summary).hint("move it away, or give another `--run-id` or `--out`"));
+        }
+        Ok(())
+    }
+
+    /// Renames a staged run into place. Idempotent: a run that is there already stays, and is made durable, since the
+    /// process that renamed it may have ended before it did that.
     pub fn publish(&self, staged: &Path, published: &Path) -> Result<()> {
         if self.disk.exists(staged) {
             self.disk.rename(staged, published).at(Kind::Output, "publish the run as", published)?;
-            self.disk.sync_dir(&self.path).at(Kind::Output, "sync", &self.path)?;
         }
-        Ok(())
+        match published.parent().filter(|_| self.disk.exists(published)) {
+            Some(out) => self.disk.sync_dir(out).at(Kind::Output, "sync", out),
+            None => Ok(()),
+        }
     }
 
     /// The manifest of a published run, if there is one.
@@ -178,5 +207,102 @@ pub fn wait_for<T>(wait: Duration, mut attempt: impl FnMut() -> Result<T>) -> Re
             }
             done => return done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::storage::RealDisk;
+
+    fn open(out: &Path) -> Result<OutFolder> {
+        OutFolder::open(Arc::new(RealDisk), out, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_second_run_into_the_same_folder_is_busy_until_the_first_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let first = open(&out).unwrap();
+        let busy = open(&out).err().unwrap();
+        assert_eq!((busy.kind, busy.hint.is_some()), (Kind::Busy, true));
+        drop(first);
+        open(&out).unwrap();
+    }
+
+    #[test]
+    fn waiting_for_a_lock_repeats_what_is_busy_and_nothing_else() {
+        let mut attempts = 0;
+        let got = wait_for(Duration::from_secs(60), || {
+            attempts += 1;
+            if attempts < 3 { Err(busy(Path::new("out"))) } else { Ok(attempts) }
+        });
+        assert_eq!(got.unwrap(), 3);
+        let mut attempts = 0;
+        let failed: Result<()> = wait_for(Duration::from_secs(60), || {
+            attempts += 1;
+            Err(Error::new(Kind::Output, "no"))
+        });
+        assert_eq!((failed.unwrap_err().kind, attempts), (Kind::Output, 1));
+    }
+
+    #[test]
+    fn staging_stands_beside_the_folder_and_only_while_something_is_staged() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = open(&folder.path().join("out")).unwrap();
+        let staged = out.staged("a/b");
+        assert_eq!(staged, folder.path().canonicalize().unwrap().join("out.staging").join("a%2Fb"));
+        assert_eq!(fs::metadata(staged.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(out);
+        assert!(!folder.path().join("out.staging").exists());
+    }
+
+    #[test]
+    fn clearing_removes_leftovers_and_spares_the_run_to_be_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = open(&folder.path().join("out")).unwrap();
+        for name in ["kept", "torn"] {
+            fs::create_dir(out.staged(name)).unwrap();
+            fs::write(out.staged(name).join("manifest.json"), "{").unwrap();
+        }
+        fs::write(out.staging.join("stray"), "").unwrap();
+        out.clear_staging(Some(&out.staged("kept")), None).unwrap();
+        let left: Vec<PathBuf> = RealDisk.list(&out.staging).unwrap();
+        assert_eq!(left, [out.staged("kept")]);
+    }
+
+    #[test]
+    fn publishing_twice_is_publishing_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = open(&folder.path().join("out")).unwrap();
+        let (staged, published) = (out.staged("run"), out.published("run"));
+        out.publish(&staged, &published).unwrap();
+        assert!(!published.exists(), "nothing was staged");
+        fs::create_dir(&staged).unwrap();
+        fs::write(staged.join("file"), "x").unwrap();
+        for _ in 0..2 {
+            out.publish(&staged, &published).unwrap();
+            assert!(!staged.exists());
+            assert_eq!(fs::read_to_string(published.join("file")).unwrap(), "x");
+        }
+    }
+
+    #[test]
+    fn the_newest_generation_of_every_state_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let seen = |generation: u64| SeenGeneration { generation, digest: format!("d{generation}") };
+        let out = open(&path).unwrap();
+        out.remember("one", seen(1)).unwrap();
+        out.remember("two", seen(7)).unwrap();
+        out.remember("one", seen(2)).unwrap();
+        drop(out);
+        let states = open(&path).unwrap().states().unwrap();
+        assert_eq!(states, BTreeMap::from([("one".to_owned(), seen(2)), ("two".to_owned(), seen(7))]));
+        fs::write(path.join(".retrigger/states.json"), "[").unwrap();
+        assert!(open(&path).unwrap().states().unwrap_err().summary.contains("states.json"));
     }
 }

@@ -52,7 +52,7 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
         commit::roll_forward(state, &out)?;
         commit::remember(state, &out)?;
     }
-    out.clear_staging(keep.as_deref())?;
+    out.clear_staging(keep.as_deref(), state.as_ref().map(|s| s.manifest().state_id.as_str()))?;
     let options = InputOptions { spool: out.spool(), ..settings.input.clone() };
     let mut plan = Plan::new(settings, definitions, options)?;
     if let Some(finished) = already_committed(&plan, state.as_ref(), &out)? {
@@ -65,6 +65,7 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
     if settings.dry_run {
         return dry_run(&plan, settings, state.as_ref(), progress);
     }
+    out.check_free(&plan.run_id)?;
     let ran = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
     match ran.and_then(|staged| commit_staged(staged, &plan, state, &out)) {
         Ok(finished) => Ok(finished),
@@ -196,7 +197,10 @@ fn execute_plan<S: DeliverySink>(
     if executed.ledger.balances() {
         return Ok(executed);
     }
-    Err(Error::new(Kind::Internal, "the ledger does not balance: a trigger was lost or counted twice; nothing was committed"))
+    Err(Error::new(
+        Kind::Internal,
+        "the ledger does not balance: a trigger was lost or counted twice; nothing was committed",
+    ))
 }
 
 /// The exit code of a run that may commit, or why it may not.
@@ -219,7 +223,13 @@ fn judge(executed: &Executed, settings: &RunSettings) -> Result<u8> {
     }
 }
 
-fn summary(plan: &Plan, settings: &RunSettings, state: Option<&State>, executed: &Executed, files: &[WrittenFile]) -> Summary {
+fn summary(
+    plan: &Plan,
+    settings: &RunSettings,
+    state: Option<&State>,
+    executed: &Executed,
+    files: &[WrittenFile],
+) -> Summary {
     let seconds = |(name, time): &(&'static str, Duration)| (*name, time.as_secs_f64());
     Summary {
         run_id: plan.run_id.clone(),
