@@ -21,7 +21,7 @@ use super::plan::Plan;
 use crate::eligibility::Reeligibility;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::pipeline::Receipt;
-use crate::state::{self, Publication, RunRecord, State, Window};
+use crate::state::{self, Publication, RunRecord, StagedGeneration, State, Window};
 use crate::storage::Disk;
 
 /// Writes the run's manifest into its staged folder and makes it durable: step 1.
@@ -38,19 +38,29 @@ pub fn seal(disk: &dyn Disk, staged: &Path, manifest: &RunManifest) -> Result<()
     }
 }
 
-/// Steps 2 to 5. After an error of step 4 or 5 the run **is** committed and the next start publishes it.
-pub fn commit(state: &mut State, out: &OutFolder, plan: &Plan, manifest: &RunManifest, receipts: Vec<Receipt>) -> Result<()> {
-    let (staged, published) = (out.staged(&plan.run_id), out.published(&plan.run_id));
+/// Step 2: the run's receipts, durable beside the state's own. Nothing names them yet.
+pub fn stage_receipts(
+    state: &State,
+    plan: &Plan,
+    manifest: &RunManifest,
+    receipts: Vec<Receipt>,
+    out: &OutFolder,
+) -> Result<StagedGeneration> {
     let record = RunRecord {
         run_id: plan.run_id.clone(),
         config_digest: plan.config_digest,
         exit_code: manifest.exit_code,
-        out: published.clone(),
+        out: out.published(&plan.run_id),
         inputs: plan.records.iter().map(|r| r.digest).collect(),
     };
-    let generation = state.stage(stored(plan, receipts), record, &windows(plan))?;
-    state.commit(generation, Some(Publication { run_id: plan.run_id.clone(), staged: staged.clone(), published: published.clone() }))?;
-    out.publish(&staged, &published)?;
+    state.stage(stored(plan, receipts), record, &windows(plan))
+}
+
+/// Steps 3 to 5. An error may come before or after the commit point: only the manifest on disk knows.
+pub fn commit(state: &mut State, generation: StagedGeneration, out: &OutFolder, run_id: &str) -> Result<()> {
+    let (staged, published) = (out.staged(run_id), out.published(run_id));
+    state.commit(generation, Some(Publication { run_id: run_id.to_owned(), staged, published }))?;
+    roll_forward(state, out)?;
     remember(state, out)
 }
 
@@ -72,7 +82,8 @@ pub fn remember(state: &State, out: &OutFolder) -> Result<()> {
 pub fn check_fence(state: &State, out: &OutFolder) -> Result<()> {
     let manifest = state.manifest();
     let states = out.states()?;
-    let Some(seen) = states.get(&manifest.state_id).filter(|seen| !state.knows_digest(seen.generation, &seen.digest)) else {
+    let Some(seen) = states.get(&manifest.state_id).filter(|seen| !state.knows_digest(seen.generation, &seen.digest))
+    else {
         return Ok(());
     };
     let summary = format!(

@@ -81,11 +81,12 @@ impl OutFolder {
         self.staging.join(".spool")
     }
 
-    /// Removes what crashed runs left in staging, but for `keep` and for sealed runs of other states than `state_id`:
-    /// whether those are committed only their states know, who publish them at their next start.
-    pub fn clear_staging(&self, keep: Option<&Path>, state_id: Option<&str>) -> Result<()> {
+    /// Removes what crashed runs left in staging. A complete run of another state stays: only that state knows whether it
+    /// is committed, and publishes it when it is opened next.
+    pub fn clear_staging(&self, state_id: Option<&str>) -> Result<()> {
         for path in self.disk.list(&self.staging).at(Kind::Output, "list", &self.staging)? {
-            if Some(path.as_path()) != keep && !self.belongs_to_another(&path, state_id) {
+            let owner = self.read_manifest(&path.join("manifest.json")).ok().flatten().and_then(|m| m.state_id);
+            if owner.is_none() || owner.as_deref() == state_id {
                 let removed =
                     if path.is_dir() { self.disk.remove_dir_all(&path) } else { self.disk.remove_file(&path) };
                 removed.at(Kind::Output, "remove", &path)?;
@@ -94,11 +95,10 @@ impl OutFolder {
         Ok(())
     }
 
-    /// A manifest that cannot be read was never sealed, and so its run never committed.
-    fn belongs_to_another(&self, staged: &Path, state_id: Option<&str>) -> bool {
-        let bytes = self.disk.read(&staged.join("manifest.json")).ok();
-        let manifest = bytes.and_then(|bytes| serde_json::from_slice::<RunManifest>(&bytes).ok());
-        manifest.and_then(|m| m.state_id).is_some_and(|id| Some(id.as_str()) != state_id)
+    /// Removes a run that was staged and will not be committed.
+    pub fn discard(&self, run_id: &str) {
+        // What cannot be removed now is removed at the next start.
+        let _ = self.disk.remove_dir_all(&self.staged(run_id));
     }
 
     /// Refuses a run that could be committed and then not published.
@@ -132,11 +132,14 @@ impl OutFolder {
 
     /// The manifest of a published run, if there is one.
     pub fn manifest(&self, run_id: &str) -> Result<Option<RunManifest>> {
-        let path = self.published(run_id).join("manifest.json");
-        if !self.disk.exists(&path) {
+        self.read_manifest(&self.published(run_id).join("manifest.json"))
+    }
+
+    fn read_manifest(&self, path: &Path) -> Result<Option<RunManifest>> {
+        if !self.disk.exists(path) {
             return Ok(None);
         }
-        let bytes = self.disk.read(&path).at(Kind::Output, "read", &path)?;
+        let bytes = self.disk.read(path).at(Kind::Output, "read", path)?;
         let broken = |e| Error::new(Kind::Output, format!("`{}` is damaged", path.display())).caused_by(e);
         serde_json::from_slice(&bytes).map(Some).map_err(broken)
     }
@@ -261,17 +264,27 @@ mod tests {
     }
 
     #[test]
-    fn clearing_removes_leftovers_and_spares_the_run_to_be_published() {
+    fn clearing_removes_leftovers_but_no_complete_run_of_another_state() {
         let folder = tempfile::tempdir().unwrap();
         let out = open(&folder.path().join("out")).unwrap();
-        for name in ["kept", "torn"] {
+        let manifest = |state_id: &str| {
+            serde_json::json!({
+                "format": 1, "written_by": "", "run_id": "", "config_digest": format!("{:032x}", 1), "flags": {},
+                "as_of": "", "inputs": [], "ledger": crate::pipeline::Ledger::default(), "files": [],
+                "state_id": state_id, "generation": 1, "exit_code": 0,
+            })
+        };
+        let (own, other) = (manifest("own").to_string(), manifest("other").to_string());
+        for (name, text) in [("torn", &other[..20]), ("own", &own), ("other", &other)] {
             fs::create_dir(out.staged(name)).unwrap();
-            fs::write(out.staged(name).join("manifest.json"), "{").unwrap();
+            fs::write(out.staged(name).join("manifest.json"), text).unwrap();
         }
+        fs::create_dir(out.staged("empty")).unwrap();
         fs::write(out.staging.join("stray"), "").unwrap();
-        out.clear_staging(Some(&out.staged("kept")), None).unwrap();
-        let left: Vec<PathBuf> = RealDisk.list(&out.staging).unwrap();
-        assert_eq!(left, [out.staged("kept")]);
+        out.clear_staging(Some("own")).unwrap();
+        assert_eq!(RealDisk.list(&out.staging).unwrap(), [out.staged("other")]);
+        out.clear_staging(Some("other")).unwrap();
+        assert!(RealDisk.list(&out.staging).unwrap().is_empty());
     }
 
     #[test]

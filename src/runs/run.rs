@@ -46,13 +46,12 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
     let definitions = Definitions::load(settings)?;
     let out = OutFolder::open(disk.clone(), &settings.out, settings.wait_lock)?;
     let state = open_state(&disk, settings)?;
-    let keep = state.as_ref().and_then(|s| s.manifest().pending.as_ref()).map(|p| p.staged.clone());
     if let Some(state) = &state {
         commit::check_fence(state, &out)?;
         commit::roll_forward(state, &out)?;
         commit::remember(state, &out)?;
     }
-    out.clear_staging(keep.as_deref(), state.as_ref().map(|s| s.manifest().state_id.as_str()))?;
+    out.clear_staging(state.as_ref().map(|s| s.manifest().state_id.as_str()))?;
     let options = InputOptions { spool: out.spool(), ..settings.input.clone() };
     let mut plan = Plan::new(settings, definitions, options)?;
     if let Some(finished) = already_committed(&plan, state.as_ref(), &out)? {
@@ -66,21 +65,13 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
         return dry_run(&plan, settings, state.as_ref(), progress);
     }
     out.check_free(&plan.run_id)?;
-    let ran = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
-    match ran.and_then(|staged| commit_staged(staged, &plan, state, &out)) {
-        Ok(finished) => Ok(finished),
-        Err(error) => {
-            // A run that is committed but not published must stay where its state looks for it.
-            let committed = error.summary.starts_with(COMMITTED);
-            if !committed {
-                let _ = disk.remove_dir_all(&out.staged(&plan.run_id));
-            }
-            Err(error)
-        }
+    let staged = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
+    let staged = staged.inspect_err(|_| out.discard(&plan.run_id))?;
+    match state {
+        Some(state) => commit_with_state(staged, &plan, state, &out),
+        None => commit_stateless(staged, &plan, &out),
     }
 }
-
-const COMMITTED: &str = "the run is committed, but";
 
 fn open_state(disk: &Arc<dyn Disk>, settings: &RunSettings) -> Result<Option<State>> {
     let StateUse::Folder { path, create } = &settings.state else { return Ok(None) };
@@ -248,23 +239,25 @@ fn summary(
     }
 }
 
-fn commit_staged(staged: Staged, plan: &Plan, state: Option<State>, out: &OutFolder) -> Result<Finished> {
+/// Once the commit is attempted, what is staged stays: after an error only the manifest on disk says whether the run is
+/// committed, and the next start acts on what it says.
+fn commit_with_state(staged: Staged, plan: &Plan, mut state: State, out: &OutFolder) -> Result<Finished> {
+    let generation = commit::stage_receipts(&state, plan, &staged.manifest, staged.receipts, out);
+    let generation = generation.inspect_err(|_| out.discard(&plan.run_id))?;
+    commit::commit(&mut state, generation, out, &plan.run_id).map_err(|error| {
+        error.hint("run the same command again: it finishes what was committed, and decides nothing twice")
+    })?;
+    Ok(finished(out.published(&plan.run_id), staged.manifest.exit_code, staged.summary))
+}
+
+fn commit_stateless(staged: Staged, plan: &Plan, out: &OutFolder) -> Result<Finished> {
     let published = out.published(&plan.run_id);
-    match state {
-        Some(mut state) => {
-            let before = state.manifest().generation;
-            commit::commit(&mut state, out, plan, &staged.manifest, staged.receipts).map_err(|error| {
-                match state.manifest().generation > before {
-                    true => Error { summary: format!("{COMMITTED} {}", error.summary), ..error }
-                        .hint("run the same command again: it publishes the run and decides nothing twice"),
-                    false => error,
-                }
-            })?;
-        }
-        None => out.publish(&out.staged(&plan.run_id), &published)?,
-    }
-    let outcome = RunOutcome::Ran(Box::new(staged.summary));
-    Ok(Finished { exit_code: staged.manifest.exit_code, published: Some(published), outcome })
+    out.publish(&out.staged(&plan.run_id), &published).inspect_err(|_| out.discard(&plan.run_id))?;
+    Ok(finished(published, staged.manifest.exit_code, staged.summary))
+}
+
+fn finished(published: PathBuf, exit_code: u8, summary: Summary) -> Finished {
+    Finished { exit_code, published: Some(published), outcome: RunOutcome::Ran(Box::new(summary)) }
 }
 
 fn dry_run(plan: &Plan, settings: &RunSettings, state: Option<&State>, progress: &dyn Progress) -> Result<Finished> {

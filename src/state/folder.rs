@@ -175,17 +175,14 @@ impl State {
         })
     }
 
-    /// The commit point. After an error, [`State::manifest`] tells whether the generation is there: a sync that fails
-    /// after the rename leaves a manifest that every later start will read, and so a committed run.
+    /// The commit point. After an error only the manifest on disk says whether the generation is there: a sync that fails
+    /// after the rename leaves one that every later start will read.
     pub fn commit(&mut self, staged: StagedGeneration, publication: Option<Publication>) -> Result<()> {
         let next = StateManifest { pending: publication, ..staged.manifest };
         let (bytes, digest) = next.seal()?;
         let path = self.dir.join(MANIFEST);
-        let replaced = replace_atomically(&*self.disk, &path, &bytes).at(Kind::State, "commit", &path);
-        if replaced.is_ok() || !self.disk.read(&path).is_ok_and(|found| found != bytes) {
-            (self.manifest, self.digest) = (next, digest);
-        }
-        replaced?;
+        replace_atomically(&*self.disk, &path, &bytes).at(Kind::State, "commit", &path)?;
+        (self.manifest, self.digest) = (next, digest);
         self.receipts = Receipts::open(&self.dir, &self.manifest.files)?;
         self.remove_unnamed()
     }

@@ -568,7 +568,7 @@ fn a_commit_that_fails_before_its_rename_leaves_the_generation_before() {
 }
 
 #[test]
-fn a_commit_whose_folder_cannot_be_synced_says_that_it_is_there() {
+fn a_commit_whose_folder_cannot_be_synced_may_be_there_after_all() {
     let (folder, _) = some_state();
     let manifest = folder.path().join("manifest.json");
     let old = fs::read(&manifest).unwrap();
@@ -576,7 +576,6 @@ fn a_commit_whose_folder_cannot_be_synced_says_that_it_is_there() {
     let mut state = State::open(Arc::new(disk), folder.path()).unwrap();
     let staged = state.stage(vec![receipt(1, "a", 0)], run_record("next"), &windows(Window::Never)).unwrap();
     assert_eq!(error_of(state.commit(staged, None)).kind, Kind::State);
-    assert_eq!(state.manifest().generation, 4);
     drop(state);
     assert_eq!(open(folder.path()).unwrap().manifest().generation, 4);
 }
