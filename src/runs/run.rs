@@ -64,6 +64,7 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
     if settings.dry_run {
         return dry_run(&plan, settings, state.as_ref(), progress);
     }
+    out.check_free(&plan.run_id)?;
     let staged = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
     let staged = staged.inspect_err(|_| out.discard(&plan.run_id))?;
     match state {

@@ -3,7 +3,7 @@
 //! A commit, in order: the new receipt file is written and synced, the folder is synced, the next manifest replaces the
 //! old one (**the commit point**), files that are no longer named are removed. A crash before the replacement leaves
 //! the old generation and a file that nothing names; opening removes it. A crash after it leaves the new generation and
-//! old files; opening removes those.
+//! old files; opening removes those, once the folder is synced: the crash may have come before that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,11 +16,12 @@ use super::merge::{Source, merge};
 use super::reader::{ReceiptFile, Receipts};
 use super::receipts::{self, Receipt, ReceiptWriter};
 use crate::error::{Error, Fault, IoContext, Kind, Result};
-use crate::ids::Digest;
 use crate::storage::{Disk, DiskLock, replace_atomically};
 use crate::triggers::Micros;
 
 const MANIFEST: &str = "manifest.json";
+const UNFINISHED: &str = "manifest.json.next";
+const LOCK: &str = "lock";
 
 /// Most deltas beside the base.
 const MOST_DELTAS: usize = 8;
@@ -48,11 +49,16 @@ impl State {
             return Err(Error::new(Kind::State, summary).hint("use it, or give another folder"));
         }
         disk.create_dir_all(dir).at(Kind::State, "create the state folder", dir)?;
-        if !disk.list(dir).at(Kind::State, "list", dir)?.iter().all(|path| is_own_leftover(path)) {
+        // Receipt files without a manifest are what is left of a damaged state: not ours to begin anew over.
+        let begun = |path: &PathBuf| is_named(path, LOCK) || is_named(path, UNFINISHED);
+        if !disk.list(dir).at(Kind::State, "list", dir)?.iter().all(begun) {
             let summary = format!("`{}` is not empty", dir.display());
             return Err(Error::new(Kind::State, summary).hint("give a folder that is missing or empty"));
         }
         let lock = lock(&*disk, dir)?;
+        if disk.exists(&dir.join(MANIFEST)) {
+            return Err(Error::new(Kind::State, format!("another run just made a state in `{}`", dir.display())));
+        }
         let manifest = StateManifest {
             format: FORMAT,
             state_id: format!("{state_id:032x}"),
@@ -68,7 +74,7 @@ impl State {
         if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
             disk.sync_dir(parent).at(Kind::State, "sync", parent)?;
         }
-        Ok(State { disk, dir: dir.to_owned(), manifest, digest, receipts: Receipts::open(&[])?, _lock: lock })
+        Ok(State { disk, dir: dir.to_owned(), manifest, digest, receipts: Receipts::open(dir, &[])?, _lock: lock })
     }
 
     /// Opens, locks and verifies a state, and removes what crashed runs left.
@@ -89,7 +95,7 @@ impl State {
         let bytes = disk.read(&path).at(Kind::State, "read", &path)?;
         let (manifest, digest) = StateManifest::open(&path, &bytes)?;
         check_files(dir, &manifest)?;
-        let receipts = Receipts::open(&paths(dir, &manifest))?;
+        let receipts = Receipts::open(dir, &manifest.files)?;
         let state = State { disk, dir: dir.to_owned(), manifest, digest, receipts, _lock: lock };
         state.remove_unnamed()?;
         Ok(state)
@@ -138,55 +144,59 @@ impl State {
             }
         }
         if !new.is_empty() {
-            let absorbed = absorbed(&next.files, new.len() as u64);
-            let merged: Vec<FileRecord> = next.files.split_off(next.files.len() - absorbed);
-            let path = self.dir.join(format!("receipts-{:08}.parquet", next.generation));
-            let written = self.write(&path, &merged, &new, &run.run_id);
-            // A half-written file is of no use; what cannot be removed now is removed when the state is opened next.
-            next.files.push(written.inspect_err(|_| drop(self.disk.remove_file(&path)))?);
+            let kept = next.files.len() - absorbed(&next.files, new.len() as u64);
+            next.files.truncate(kept);
+            next.files.push(self.write(next.generation, &self.receipts.files()[kept..], &new, &run.run_id)?);
         }
         next.runs.push(run);
         Ok(StagedGeneration { manifest: next })
     }
 
-    fn write(&self, path: &Path, merged: &[FileRecord], new: &[Receipt], run_id: &str) -> Result<FileRecord> {
-        let mut writer = ReceiptWriter::create(&*self.disk, path)?;
-        let files = merged.iter().map(|record| ReceiptFile::open(&self.dir.join(&record.name)));
-        let files = files.collect::<Result<Vec<_>>>()?;
-        let mut sources = files.iter().map(Source::file).collect::<Result<Vec<_>>>()?;
-        sources.push(Source::Rows(Some(receipts::batch(new, run_id)?)));
-        merge(sources, &mut writer)?;
-        let record = writer.finish()?;
-        let expected = merged.iter().map(|f| f.rows).sum::<u64>() + new.len() as u64;
-        if record.rows != expected {
-            let summary =
-                format!("merging receipts gave {} rows instead of {expected}; nothing was committed", record.rows);
-            return Err(Error::new(Kind::Internal, summary));
-        }
-        self.disk.sync_dir(&self.dir).at(Kind::State, "sync", &self.dir)?;
-        Ok(record)
+    /// Writes the next receipt file; one that cannot be finished is removed.
+    fn write(&self, generation: u64, merged: &[ReceiptFile], new: &[Receipt], run_id: &str) -> Result<FileRecord> {
+        let path = self.dir.join(receipts_name(generation));
+        let expected = merged.iter().map(ReceiptFile::rows).sum::<u64>() + new.len() as u64;
+        let write = || -> Result<FileRecord> {
+            let mut writer = ReceiptWriter::create(&*self.disk, &path, expected)?;
+            let mut sources = merged.iter().map(Source::file).collect::<Result<Vec<_>>>()?;
+            sources.push(Source::Rows(Some(receipts::batch(new, run_id)?)));
+            merge(sources, &mut writer)?;
+            let record = writer.finish()?;
+            if record.rows != expected {
+                let rows = record.rows;
+                let summary = format!("merging receipts gave {rows} rows instead of {expected}; nothing was committed");
+                return Err(Error::new(Kind::Internal, summary));
+            }
+            self.disk.sync_dir(&self.dir).at(Kind::State, "sync", &self.dir)?;
+            Ok(record)
+        };
+        write().inspect_err(|_| {
+            let _ = self.disk.remove_file(&path);
+        })
     }
 
-    /// The commit point.
+    /// The commit point. After an error only the manifest on disk says whether the generation is there: a sync that fails
+    /// after the rename leaves one that every later start will read.
     pub fn commit(&mut self, staged: StagedGeneration, publication: Option<Publication>) -> Result<()> {
         let next = StateManifest { pending: publication, ..staged.manifest };
         let (bytes, digest) = next.seal()?;
         let path = self.dir.join(MANIFEST);
         replace_atomically(&*self.disk, &path, &bytes).at(Kind::State, "commit", &path)?;
         (self.manifest, self.digest) = (next, digest);
-        self.receipts = Receipts::open(&paths(&self.dir, &self.manifest))?;
+        self.receipts = Receipts::open(&self.dir, &self.manifest.files)?;
         self.remove_unnamed()
     }
 
-    /// Removes receipt files that the manifest does not name, and unfinished manifests.
+    /// Removes receipt files that the manifest does not name, and unfinished manifests; but only after the manifest's
+    /// name is durable, since the process that renamed it may have ended before it synced the folder.
     fn remove_unnamed(&self) -> Result<()> {
         let named: BTreeSet<PathBuf> = paths(&self.dir, &self.manifest).into_iter().collect();
-        for path in self.disk.list(&self.dir).at(Kind::State, "list", &self.dir)? {
-            if is_own_leftover(&path) && !named.contains(&path) && path != self.dir.join("lock") {
-                self.disk.remove_file(&path).at(Kind::State, "remove", &path)?;
-            }
+        let mut leftovers = self.disk.list(&self.dir).at(Kind::State, "list", &self.dir)?;
+        leftovers.retain(|path| is_own_leftover(path, self.manifest.generation) && !named.contains(path));
+        if !leftovers.is_empty() {
+            self.disk.sync_dir(&self.dir).at(Kind::State, "sync", &self.dir)?;
         }
-        Ok(())
+        leftovers.iter().try_for_each(|path| self.disk.remove_file(path).at(Kind::State, "remove", path))
     }
 
     /// Re-hashes and re-reads every file.
@@ -203,28 +213,22 @@ impl State {
     }
 
     fn fault_of(&self, record: &FileRecord) -> Option<Fault> {
-        let path = self.dir.join(&record.name);
-        let fault = |why: String| Some(Fault::new(record.name.clone(), why));
-        match self.disk.read(&path) {
-            Err(error) => return fault(format!("cannot be read: {error}")),
-            Ok(bytes) if Digest::of(&bytes) != record.checksum => {
-                return fault("its checksum does not match".to_owned());
-            }
-            Ok(_) => {}
-        }
         let count = || -> Result<u64> {
-            let mut batches = ReceiptFile::open(&path)?.batches(None, &["key_hash"])?;
+            // Opened anew: what was hashed before may have changed since.
+            let file = ReceiptFile::open(&self.dir, record)?;
+            let mut source = Source::file(&file)?;
             let mut rows = 0;
-            while let Some(batch) = batches.next()? {
+            while let Some(batch) = source.next()? {
                 rows += batch.num_rows() as u64;
             }
             Ok(rows)
         };
-        match count() {
-            Ok(rows) if rows == record.rows => None,
-            Ok(rows) => fault(format!("holds {rows} rows instead of {}", record.rows)),
-            Err(error) => fault(error.to_string()),
-        }
+        let why = match count() {
+            Ok(rows) if rows == record.rows => return None,
+            Ok(rows) => format!("holds {rows} rows instead of {}", record.rows),
+            Err(error) => error.summary,
+        };
+        Some(Fault::new(record.name.clone(), why))
     }
 
     /// What the state holds.
@@ -307,17 +311,29 @@ fn paths(dir: &Path, manifest: &StateManifest) -> Vec<PathBuf> {
 }
 
 fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK);
     disk.try_lock(&path).at(Kind::State, "lock", &path)?.ok_or_else(|| {
         Error::new(Kind::Busy, format!("the state in `{}` is in use by another run", dir.display()))
             .hint("try again when it has ended, or give `--wait-lock 10m`")
     })
 }
 
-/// A file of the state's own making: only those are ever removed.
-fn is_own_leftover(path: &Path) -> bool {
-    let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
-    name == "lock" || name == "manifest.json.next" || (name.starts_with("receipts-") && name.ends_with(".parquet"))
+fn is_named(path: &Path, name: &str) -> bool {
+    path.file_name().is_some_and(|found| found == name)
+}
+
+/// A file that a crashed run can have left: only those are ever removed. Receipt files are known by the exact form of
+/// their names, up to the generation that a crash can have begun, so that nobody's `receipts-20250101.parquet` is taken
+/// for one.
+fn is_own_leftover(path: &Path, generation: u64) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let number = name.strip_prefix("receipts-").and_then(|rest| rest.strip_suffix(".parquet"));
+    let number = number.and_then(|digits| digits.parse::<u64>().ok());
+    name == UNFINISHED || number.is_some_and(|number| number <= generation + 1 && name == receipts_name(number))
+}
+
+fn receipts_name(generation: u64) -> String {
+    format!("receipts-{generation:08}.parquet")
 }
 
 /// Every named file is there with its length; content is checked by whoever reads it.

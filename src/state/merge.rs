@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampMicrosecondType, UInt64Type};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
 use arrow_select::interleave::interleave_record_batch;
 
-use super::reader::{Batches, ReceiptFile, keys};
+use super::reader::{Batches, ReceiptFile};
 use super::receipts::{ReceiptWriter, schema};
 use crate::error::{Error, Kind, Result};
 use crate::triggers::Micros;
@@ -31,7 +31,8 @@ impl Source {
         file.batches(None, &names).map(Source::File)
     }
 
-    fn next(&mut self) -> Result<Option<RecordBatch>> {
+    /// The next batch with rows.
+    pub fn next(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             let next = match self {
                 Source::File(batches) => batches.next()?,
@@ -65,7 +66,7 @@ pub fn merge(sources: Vec<Source>, writer: &mut ReceiptWriter<'_>) -> Result<()>
         let cursor = &mut cursors[least];
         merge.picked.push((cursor.batch, cursor.row));
         cursor.row += 1;
-        let ended = cursor.row == merge.live[cursor.batch].num_rows();
+        let ended = cursor.row == merge.live[cursor.batch].rows.num_rows();
         if ended || merge.picked.len() == GATHERED_ROWS {
             merge.flush(writer, &mut cursors)?;
         }
@@ -79,14 +80,44 @@ pub fn merge(sources: Vec<Source>, writer: &mut ReceiptWriter<'_>) -> Result<()>
     Ok(())
 }
 
+/// A batch and its columns of order: finding them again for every comparison would cost more than comparing.
+struct Live {
+    rows: RecordBatch,
+    keys: FixedSizeBinaryArray,
+    campaigns: StringArray,
+    times: TimestampMicrosecondArray,
+    hashes: UInt64Array,
+}
+
+impl Live {
+    /// `rows` are of the receipt schema: the reader asked for it.
+    fn new(rows: RecordBatch) -> Live {
+        Live {
+            keys: rows.column(0).as_fixed_size_binary().clone(),
+            campaigns: rows.column(1).as_string::<i32>().clone(),
+            times: rows.column(4).as_primitive::<TimestampMicrosecondType>().clone(),
+            hashes: rows.column(9).as_primitive::<UInt64Type>().clone(),
+            rows,
+        }
+    }
+
+    fn compare(&self, row: usize, other: &Live, other_row: usize) -> Ordering {
+        let hash = |live: &Live, row: usize| live.hashes.is_valid(row).then(|| live.hashes.value(row));
+        let keys = self.keys.value(row).cmp(other.keys.value(other_row));
+        keys.then_with(|| self.campaigns.value(row).cmp(other.campaigns.value(other_row)))
+            .then_with(|| self.times.value(row).cmp(&other.times.value(other_row)))
+            .then_with(|| hash(self, row).cmp(&hash(other, other_row)))
+    }
+}
+
 struct Merge {
-    live: Vec<RecordBatch>,
+    live: Vec<Live>,
     picked: Vec<(usize, usize)>,
 }
 
 impl Merge {
     fn add(&mut self, rows: RecordBatch) -> usize {
-        self.live.push(rows);
+        self.live.push(Live::new(rows));
         self.live.len() - 1
     }
 
@@ -98,41 +129,24 @@ impl Merge {
     }
 
     fn compare(&self, a: &Cursor, b: &Cursor) -> Ordering {
-        let (left, right) = (&self.live[a.batch], &self.live[b.batch]);
-        let key = |rows: &RecordBatch, row: usize| keys(rows).map(|k| k.value(row).to_vec());
-        let order = key(left, a.row).cmp(&key(right, b.row));
-        order
-            .then_with(|| {
-                left.column(1).as_string::<i32>().value(a.row).cmp(right.column(1).as_string::<i32>().value(b.row))
-            })
-            .then_with(|| time(left, a.row).cmp(&time(right, b.row)))
-            .then_with(|| hash(left, a.row).cmp(&hash(right, b.row)))
+        self.live[a.batch].compare(a.row, &self.live[b.batch], b.row)
     }
 
     /// Writes what was picked, and lets go of every batch that no cursor stands in.
     fn flush(&mut self, writer: &mut ReceiptWriter<'_>, cursors: &mut [Cursor]) -> Result<()> {
         let broken = |e| Error::new(Kind::Internal, "cannot merge receipts").caused_by(e);
-        let batches: Vec<&RecordBatch> = self.live.iter().collect();
+        let batches: Vec<&RecordBatch> = self.live.iter().map(|live| &live.rows).collect();
         let rows = interleave_record_batch(&batches, &self.picked).map_err(broken)?;
-        let times = (0..rows.num_rows()).map(|row| time(&rows, row));
-        let span = times.fold((Micros::MAX, Micros::MIN), |(old, new), t| (old.min(t), new.max(t)));
+        let times = rows.column(4).as_primitive::<TimestampMicrosecondType>().values();
+        let span = times.iter().fold((Micros::MAX, Micros::MIN), |(old, new), t| (old.min(*t), new.max(*t)));
         writer.write(&rows, span)?;
         self.picked.clear();
-        let kept = cursors.iter_mut().enumerate().map(|(place, cursor)| {
-            let rows = self.live[cursor.batch].clone();
-            cursor.batch = place;
-            rows
-        });
-        self.live = kept.collect();
+        let mut live: Vec<Option<Live>> = std::mem::take(&mut self.live).into_iter().map(Some).collect();
+        for cursor in cursors {
+            // Every cursor stands in a batch of its own, so each is taken once.
+            self.live.extend(live[cursor.batch].take());
+            cursor.batch = self.live.len() - 1;
+        }
         Ok(())
     }
-}
-
-fn time(rows: &RecordBatch, row: usize) -> Micros {
-    rows.column(4).as_primitive::<TimestampMicrosecondType>().value(row)
-}
-
-fn hash(rows: &RecordBatch, row: usize) -> Option<u64> {
-    let hashes = rows.column(9).as_primitive::<UInt64Type>();
-    hashes.is_valid(row).then(|| hashes.value(row))
 }

@@ -1,19 +1,28 @@
 //! Reading receipts back: row groups in parallel, only the columns that deciding needs, only the buckets of the run.
+//!
+//! Nothing of a file is believed before its whole content was hashed against the manifest, once per opening and only if
+//! it is read at all: a flipped bit in a hash column decodes to another recipient, and one in a footer's statistics
+//! hides a row group, and neither is an error to the decoder. That reads the columns twice that deciding needs, the
+//! second time from memory.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampMicrosecondType, UInt64Type};
-use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch};
+use arrow_array::{Array, RecordBatch};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::file::statistics::Statistics;
+use xxhash_rust::xxh3::Xxh3;
 
+use super::manifest::FileRecord;
 use super::receipts::schema;
 use crate::error::{Error, Kind, Result};
 use crate::fence::fenced;
-use crate::ids::KeyHash;
+use crate::ids::{Digest, KeyHash};
 use crate::pipeline::{ReceiptSource, StoredOutcome, StoredReceipt};
 
 /// Rows decoded at once.
@@ -22,21 +31,47 @@ const BATCH_ROWS: usize = 8_192;
 /// What deciding reads of a receipt.
 const COLUMNS: [&str; 6] = ["key_hash", "campaign_id", "received_at", "outcome", "variant", "trigger_hash"];
 
+/// Bytes hashed at once.
+const HASH_BUFFER_BYTES: usize = 1 << 20;
+
 /// An open receipt file.
 pub struct ReceiptFile {
     path: PathBuf,
+    record: FileRecord,
     metadata: ArrowReaderMetadata,
+    /// What is wrong with the content, once somebody has asked.
+    verdict: OnceLock<Result<(), String>>,
 }
 
 impl ReceiptFile {
-    /// Opens a file and checks its columns.
-    pub fn open(path: &Path) -> Result<ReceiptFile> {
-        let file = File::open(path).map_err(|e| Error::io(Kind::State, "open", path, e))?;
+    /// Opens a file of the state's folder, and checks its columns and its number of rows.
+    pub fn open(dir: &Path, record: &FileRecord) -> Result<ReceiptFile> {
+        let path = dir.join(&record.name);
+        let file = File::open(&path).map_err(|e| Error::io(Kind::State, "open", &path, e))?;
         let options = || ArrowReaderOptions::new().with_schema(schema());
         let metadata = fenced(|| ArrowReaderMetadata::load(&file, options()).map_err(|e| e.to_string()))
             .and_then(|loaded| loaded)
-            .map_err(|why| damaged(path, &why))?;
-        Ok(ReceiptFile { path: path.to_owned(), metadata })
+            .map_err(|why| damaged(&path, &why))?;
+        let rows: i64 = metadata.metadata().row_groups().iter().map(|group| group.num_rows()).sum();
+        if u64::try_from(rows).ok() != Some(record.rows) {
+            return Err(damaged(&path, &format!("it has {rows} rows instead of {}", record.rows)));
+        }
+        Ok(ReceiptFile { path, record: record.clone(), metadata, verdict: OnceLock::new() })
+    }
+
+    /// Receipts in the file.
+    pub fn rows(&self) -> u64 {
+        self.record.rows
+    }
+
+    /// Whether the content is what was written. Hashed on the first call; other threads wait for it.
+    pub fn check_content(&self) -> Result<()> {
+        let verdict = self.verdict.get_or_init(|| match hash(&self.path) {
+            Ok(digest) if digest == self.record.checksum => Ok(()),
+            Ok(_) => Err("its checksum does not match".to_owned()),
+            Err(error) => Err(format!("it cannot be read: {error}")),
+        });
+        verdict.as_ref().map_err(|why| damaged(&self.path, why)).copied()
     }
 
     fn row_groups(&self) -> usize {
@@ -58,6 +93,7 @@ impl ReceiptFile {
 
     /// The record batches of some row groups (all for `None`), with these columns.
     pub fn batches(&self, groups: Option<Vec<usize>>, columns: &[&str]) -> Result<Batches> {
+        self.check_content()?;
         // Each reader has its own file: a shared one would share its position.
         let file = File::open(&self.path).map_err(|e| Error::io(Kind::State, "open", &self.path, e))?;
         let built = fenced(|| {
@@ -69,6 +105,20 @@ impl ReceiptFile {
         });
         let reader = built.and_then(|built| built).map_err(|why| damaged(&self.path, &why))?;
         Ok(Batches { path: self.path.clone(), reader })
+    }
+}
+
+fn hash(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hash = Xxh3::new();
+    let mut buffer = vec![0; HASH_BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(Digest(hash.digest128())),
+            Ok(read) => hash.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -98,11 +148,22 @@ pub struct Receipts {
 }
 
 impl Receipts {
-    /// All receipts of these files.
-    pub fn open(paths: &[PathBuf]) -> Result<Receipts> {
-        let files = paths.iter().map(|path| ReceiptFile::open(path)).collect::<Result<Vec<_>>>()?;
+    /// All receipts of these files of the state's folder.
+    pub fn open(dir: &Path, records: &[FileRecord]) -> Result<Receipts> {
+        let files = records.iter().map(|record| ReceiptFile::open(dir, record)).collect::<Result<Vec<_>>>()?;
         let pieces = files.iter().enumerate().flat_map(|(i, f)| (0..f.row_groups()).map(move |group| (i, group)));
         Ok(Receipts { pieces: pieces.collect(), files })
+    }
+
+    /// The files, in the manifest's order.
+    pub fn files(&self) -> &[ReceiptFile] {
+        &self.files
+    }
+
+    /// Whether a piece may hold a receipt of one of these buckets, by its statistics.
+    pub fn may_hold(&self, piece: usize, buckets: &[bool]) -> bool {
+        let (file, group) = self.pieces[piece];
+        self.files[file].buckets(group).any(|bucket| buckets[bucket])
     }
 }
 
@@ -114,7 +175,8 @@ impl ReceiptSource for Receipts {
     fn read(&self, piece: usize, buckets: &[bool], visit: &mut dyn FnMut(StoredReceipt<'_>)) -> Result<()> {
         let (file, group) = self.pieces[piece];
         let file = &self.files[file];
-        if !file.buckets(group).any(|bucket| buckets[bucket]) {
+        file.check_content()?;
+        if !self.may_hold(piece, buckets) {
             return Ok(());
         }
         let mut batches = file.batches(Some(vec![group]), &COLUMNS)?;
@@ -125,11 +187,6 @@ impl ReceiptSource for Receipts {
     }
 }
 
-/// The key column of a batch.
-pub fn keys(rows: &RecordBatch) -> Option<&FixedSizeBinaryArray> {
-    rows.column_by_name("key_hash")?.as_fixed_size_binary_opt()
-}
-
 fn visit_rows(
     path: &Path,
     rows: &RecordBatch,
@@ -137,7 +194,7 @@ fn visit_rows(
     visit: &mut dyn FnMut(StoredReceipt<'_>),
 ) -> Result<()> {
     let column = |name: &str| rows.column_by_name(name).ok_or_else(|| damaged(path, &format!("no column `{name}`")));
-    let keys = keys(rows).ok_or_else(|| damaged(path, "no column `key_hash`"))?;
+    let keys = column("key_hash")?.as_fixed_size_binary();
     let (campaigns, outcomes) = (column("campaign_id")?.as_string::<i32>(), column("outcome")?.as_string::<i32>());
     let times = column("received_at")?.as_primitive::<TimestampMicrosecondType>();
     let variants = column("variant")?.as_string::<i32>();

@@ -34,8 +34,8 @@ use crate::pipeline::StoredOutcome;
 use crate::storage::{Disk, DiskFile};
 use crate::triggers::{Micros, RecipientKind};
 
-/// Receipts in a row group.
-pub const GROUP_ROWS: usize = 65_536;
+/// Most receipts in a row group.
+pub const MOST_GROUP_ROWS: u64 = 65_536;
 
 /// One receipt or enrolment, on its way into the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,10 +160,11 @@ pub struct ReceiptWriter<'a> {
 }
 
 impl<'a> ReceiptWriter<'a> {
-    /// Creates the file.
-    pub fn create(disk: &dyn Disk, path: &'a Path) -> Result<ReceiptWriter<'a>> {
+    /// Creates the file, for this many rows.
+    pub fn create(disk: &dyn Disk, path: &'a Path, rows: u64) -> Result<ReceiptWriter<'a>> {
         let file = Hashed { file: disk.create(path).at(Kind::State, "create", path)?, hash: Xxh3::new(), bytes: 0 };
-        let options = ArrowWriterOptions::new().with_properties(properties()?).with_skip_arrow_metadata(true);
+        let options =
+            ArrowWriterOptions::new().with_properties(properties(group_rows(rows))?).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(file, schema(), options).map_err(|e| unwritable(path, e))?;
         Ok(ReceiptWriter { path, writer, rows: 0, span: None })
     }
@@ -196,12 +197,18 @@ fn unwritable(path: &Path, error: parquet::errors::ParquetError) -> Error {
     }
 }
 
+/// Row groups of equal size, so that the last is no sliver: a file of more than [`MOST_GROUP_ROWS`] has none below half
+/// of that.
+fn group_rows(rows: u64) -> usize {
+    rows.div_ceil(rows.div_ceil(MOST_GROUP_ROWS).max(1)).max(1) as usize
+}
+
 /// Hashes do not shrink: compressing them costs time and saves nothing.
-fn properties() -> Result<WriterProperties> {
+fn properties(group_rows: usize) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(1).map_err(|e| Error::new(Kind::Internal, "zstd level 1").caused_by(e))?;
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_max_row_group_row_count(Some(group_rows))
         .set_statistics_enabled(EnabledStatistics::Chunk);
     for name in ["key_hash", "trigger_hash"] {
         let column = ColumnPath::from(name);
