@@ -89,17 +89,17 @@ fn floors(plan: &Plan, state: &State) -> Vec<Option<i64>> {
 /// The same id with the same digest is done already; with another digest it is a mistake.
 fn already_committed(plan: &Plan, state: Option<&State>, out: &OutFolder) -> Result<Option<Finished>> {
     let published = out.published(&plan.run_id);
-    let in_state = state.and_then(|s| s.manifest().runs.iter().find(|r| r.run_id == plan.run_id));
-    let known = match (in_state, state) {
-        (Some(record), _) => Some((record.config_digest, record.exit_code, record.out.clone())),
-        (None, _) => out.manifest(&plan.run_id)?.map(|m| (m.config_digest, m.exit_code, published.clone())),
+    let in_state = state.and_then(|s| s.manifest().run(&plan.run_id));
+    let known = match in_state {
+        Some(record) => Some((record.config_digest.clone(), record.exit_code, PathBuf::from(&record.out))),
+        None => out.manifest(&plan.run_id)?.map(|m| (m.config_digest.to_string(), m.exit_code, published)),
     };
     let Some((digest, exit_code, place)) = known else { return Ok(None) };
     if in_state.is_none() && state.is_some() {
         let summary = format!("`{}` holds a run of this id that this state knows nothing of", place.display());
         return Err(Error::new(Kind::Output, summary).hint("use another `--out`, or the state that it was run with"));
     }
-    if digest != plan.config_digest {
+    if digest != plan.config_digest.to_string() {
         let summary = format!("run `{}` is committed already, with other inputs, campaigns or flags", plan.run_id);
         return Err(Error::new(Kind::Output, summary).hint("give another `--run-id`, or none"));
     }
@@ -112,7 +112,7 @@ fn check_consumed(plan: &Plan, state: &State, allowed: bool) -> Result<()> {
         return Ok(());
     }
     let consumed = plan.records.iter().filter_map(|input| {
-        let run = state.manifest().runs.iter().find(|run| run.inputs.contains(&input.digest))?;
+        let run = state.manifest().consumer_of(&input.digest.to_string())?;
         Some(crate::error::Fault::new(input.name.clone(), format!("was consumed by run `{}`", run.run_id)))
     });
     let faults: Vec<_> = consumed.collect();
@@ -182,8 +182,8 @@ fn execute_plan<S: DeliverySink>(
     sink: &mut S,
     progress: &dyn Progress,
 ) -> Result<Executed> {
-    let receipts = state.map(State::receipts);
-    let receipts = receipts.map(|r| r as &dyn ReceiptSource);
+    let receipts = state.map(State::receipts).transpose()?;
+    let receipts = receipts.as_ref().map(|r| r as &dyn ReceiptSource);
     let executed = execute(&plan.rules, &plan.schemas, &plan.inputs, receipts, sink, progress)?;
     if executed.ledger.balances() {
         return Ok(executed);
@@ -242,9 +242,9 @@ fn summary(
 /// Once the commit is attempted, what is staged stays: after an error only the manifest on disk says whether the run is
 /// committed, and the next start acts on what it says.
 fn commit_with_state(staged: Staged, plan: &Plan, mut state: State, out: &OutFolder) -> Result<Finished> {
-    let generation = commit::stage_receipts(&state, plan, &staged.manifest, staged.receipts, out);
+    let generation = commit::stage_receipts(&state, plan, staged.manifest.exit_code, &staged.receipts, out);
     let generation = generation.inspect_err(|_| out.discard(&plan.run_id))?;
-    commit::commit(&mut state, generation, out, &plan.run_id).map_err(|error| {
+    commit::commit(&mut state, generation, out, &plan.run_id, &staged.manifest).map_err(|error| {
         error.hint("run the same command again: it finishes what was committed, and decides nothing twice")
     })?;
     Ok(finished(out.published(&plan.run_id), staged.manifest.exit_code, staged.summary))

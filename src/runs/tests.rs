@@ -123,8 +123,8 @@ impl Place {
     fn receipts(&self) -> usize {
         let state = self.state();
         let mut count = 0;
-        for piece in 0..state.receipts().pieces() {
-            state.receipts().read(piece, &[true; 256], &mut |_| count += 1).unwrap();
+        for piece in 0..state.receipts().unwrap().pieces() {
+            state.receipts().unwrap().read(piece, &[true; 256], &mut |_| count += 1).unwrap();
         }
         count
     }
