@@ -147,7 +147,7 @@ fn variants<'a>(
     control: u8,
 ) -> Vec<Variant> {
     let Some(list) = object.get("variants") else {
-        let messages = object.get("messages").map(|raw| reader.messages(checked, raw)).unwrap_or_default();
+        let messages = object.get("messages").map(|raw| reader.messages(checked, None, raw)).unwrap_or_default();
         return vec![Variant { name: None, percent: 100 - control, messages }];
     };
     if object.get("messages").is_some() {
@@ -172,7 +172,7 @@ fn variant<'a>(checked: &mut Checked<'a>, raw: &'a RawValue, reader: &CopyReader
         checked.fault_at(raw.get(), "`percent` is required");
     }
     let messages = match object.get("messages") {
-        Some(messages) => reader.messages(checked, messages),
+        Some(messages) => reader.messages(checked, name.as_deref(), messages),
         None => {
             checked.fault_at(raw.get(), "`messages` is required");
             Vec::new()
@@ -202,15 +202,26 @@ struct CopyReader<'a> {
 }
 
 impl CopyReader<'_> {
-    fn messages<'a>(&self, checked: &mut Checked<'a>, raw: &'a RawValue) -> Vec<ChannelMessage> {
+    fn messages<'a>(
+        &self,
+        checked: &mut Checked<'a>,
+        variant: Option<&str>,
+        raw: &'a RawValue,
+    ) -> Vec<ChannelMessage> {
         let Some(channels) = checked.object(raw, "`messages`", None) else { return Vec::new() };
         if channels.entries.is_empty() {
             checked.fault_at(raw.get(), "`messages` names no channel");
         }
-        channels.entries.iter().filter_map(|(channel, raw)| self.channel(checked, channel, raw)).collect()
+        channels.entries.iter().filter_map(|(channel, raw)| self.channel(checked, variant, channel, raw)).collect()
     }
 
-    fn channel<'a>(&self, checked: &mut Checked<'a>, channel: &str, raw: &'a RawValue) -> Option<ChannelMessage> {
+    fn channel<'a>(
+        &self,
+        checked: &mut Checked<'a>,
+        variant: Option<&str>,
+        channel: &str,
+        raw: &'a RawValue,
+    ) -> Option<ChannelMessage> {
         if channel.is_empty() {
             checked.fault_at(raw.get(), "a channel needs a name");
         }
@@ -218,17 +229,27 @@ impl CopyReader<'_> {
         if fields.entries.is_empty() {
             checked.fault_at(raw.get(), format!("channel `{channel}` has no fields"));
         }
-        let fields = fields.entries.iter().filter_map(|(name, raw)| self.field(checked, channel, name, raw)).collect();
+        // Copy in place has no file of its own: its faults name the variant, the channel and the field.
+        let place = variant.map_or_else(|| channel.to_owned(), |variant| format!("{variant}.{channel}"));
+        let fields = fields.entries.iter();
+        let fields = fields.filter_map(|(name, raw)| self.field(checked, channel, &place, name, raw)).collect();
         Some(ChannelMessage { channel: channel.to_owned(), fields })
     }
 
-    fn field<'a>(&self, checked: &mut Checked<'a>, channel: &str, name: &str, raw: &'a RawValue) -> Option<Field> {
+    fn field<'a>(
+        &self,
+        checked: &mut Checked<'a>,
+        channel: &str,
+        place: &str,
+        name: &str,
+        raw: &'a RawValue,
+    ) -> Option<Field> {
         if RESERVED_COLUMNS.contains(&name) || name.is_empty() {
             let hint = format!("columns every message row has: {}", RESERVED_COLUMNS.join(", "));
             checked.fault_with_hint(raw.get(), format!("a field cannot be named `{name}`"), hint);
             return None;
         }
-        let (source, escape) = self.source(checked, name, raw)?;
+        let (source, escape) = self.source(checked, place, name, raw)?;
         let escape = escape.unwrap_or_else(|| default_escape(channel, name));
         match Template::compile(&source, &self.folder.partials, escape, self.on_missing) {
             Ok(template) => {
@@ -245,12 +266,13 @@ impl CopyReader<'_> {
     fn source<'a>(
         &self,
         checked: &mut Checked<'a>,
+        place: &str,
         name: &str,
         raw: &'a RawValue,
     ) -> Option<(TemplateSource, Option<Escape>)> {
         if raw.get().starts_with('"') {
             let text = checked.value(raw, name, "a template")?;
-            return Some((TemplateSource { file: format!("{}#{name}", checked.file), text }, None));
+            return Some((TemplateSource { file: format!("{}#{place}.{name}", checked.file), text }, None));
         }
         if !raw.get().starts_with('{') {
             let message = format!("`{name}` must be a template or an object with a `file`");
@@ -273,7 +295,7 @@ impl CopyReader<'_> {
             }
             (None, Some(raw)) => {
                 let text = checked.value(raw, "template", "a template")?;
-                Some((TemplateSource { file: format!("{}#{name}", checked.file), text }, escape))
+                Some((TemplateSource { file: format!("{}#{place}.{name}", checked.file), text }, escape))
             }
             _ => {
                 checked.fault_at(raw.get(), format!("`{name}` needs either `file` or `template`"));
