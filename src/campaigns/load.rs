@@ -3,6 +3,7 @@
 //! Nothing outside a campaign's folder is ever read, whatever a path or a symlink says.
 
 use std::cell::RefCell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -97,11 +98,20 @@ impl Folder {
 pub fn load(directory: &Path, options: &LoadOptions) -> Result<Campaigns> {
     let mut faults = Vec::new();
     let mut campaigns = Campaigns::default();
+    let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
     for folder in campaign_folders(directory)? {
         let (id, loaded) = load_one(&folder);
         if let Some(id) = id.as_ref().filter(|id| !options.only.is_empty() && !options.only.contains(id)) {
             campaigns.out_of_scope.push(id.clone());
             continue;
+        }
+        if let Some(id) = &id {
+            match seen.entry(id.clone()) {
+                Entry::Occupied(first) => faults.push(same_id(&folder, id, first.get())),
+                Entry::Vacant(place) => {
+                    place.insert(folder.clone());
+                }
+            }
         }
         match (loaded, id) {
             (Ok(campaign), _) => campaigns.loaded.push(campaign),
@@ -110,7 +120,6 @@ pub fn load(directory: &Path, options: &LoadOptions) -> Result<Campaigns> {
         }
     }
     campaigns.loaded.sort_by(|a, b| a.id.cmp(&b.id));
-    faults.extend(same_ids(&campaigns.loaded));
     faults.extend(unknown_only(&campaigns, &options.only));
     if campaigns.loaded.len() > MAX_CAMPAIGNS {
         faults.push(Fault::new(directory.display().to_string(), format!("more than {MAX_CAMPAIGNS} campaigns")));
@@ -176,9 +185,10 @@ fn campaign_folders(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-fn same_ids(campaigns: &[Campaign]) -> Vec<Fault> {
-    let twice = campaigns.windows(2).filter(|pair| pair[0].id == pair[1].id);
-    twice.map(|pair| Fault::new(pair[0].id.clone(), format!("two campaigns have the id `{}`", pair[0].id))).collect()
+fn same_id(folder: &Path, id: &str, first: &Path) -> Fault {
+    let file = folder.join("campaign.json").display().to_string();
+    Fault::new(file, format!("the id `{id}` is also that of the campaign in `{}`", first.display()))
+        .hint("give one of them another id")
 }
 
 fn unknown_only(campaigns: &Campaigns, only: &[String]) -> Vec<Fault> {

@@ -153,12 +153,12 @@ fn variants<'a>(
     if object.get("messages").is_some() {
         checked.fault_at(list.get(), "`variants` and `messages` exclude each other; move the messages into a variant");
     }
-    let items: Vec<&RawValue> = checked.value(list, "variants", "a list").unwrap_or_default();
+    let Some(items) = checked.value::<Vec<&RawValue>>(list, "variants", "a list") else { return Vec::new() };
     if items.is_empty() || items.len() > MAX_VARIANTS {
         checked.fault_at(list.get(), format!("`variants` must hold 1 to {MAX_VARIANTS}, found {}", items.len()));
     }
     let variants: Vec<Variant> = items.iter().filter_map(|raw| variant(checked, raw, reader)).collect();
-    if variants.len() == items.len() {
+    if variants.len() == items.len() && !variants.is_empty() {
         check_shares(checked, list, &variants, control);
     }
     variants
