@@ -142,7 +142,9 @@ impl State {
         if !new.is_empty() {
             let absorbed = absorbed(&next.files, new.len() as u64);
             let merged: Vec<FileRecord> = next.files.split_off(next.files.len() - absorbed);
-            next.files.push(self.write(next.generation, &merged, &new, &run.run_id)?);
+            let written = self.write(next.generation, &merged, &new, &run.run_id);
+            // On a full disk half a file would stand in the way until the next start removes it.
+            next.files.push(written.inspect_err(|_| drop(self.remove_unnamed()))?);
         }
         next.runs.push(run);
         Ok(StagedGeneration { manifest: next })
