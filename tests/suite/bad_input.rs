@@ -40,7 +40,13 @@ fn cases() -> Vec<Case> {
         (br#"["campaign_id"]"#.to_vec(), "bad_row", "", "object", "an array"),
         (b"null".to_vec(), "bad_row", "", "object", "null"),
         (b"7".to_vec(), "bad_row", "", "object", "an integer"),
-        (b"{\"campaign_id\":\"note\",\"email\":\"\xff\xfe\"}".to_vec(), "bad_row", "", "UTF-8", "invalid sequence at byte 31"),
+        (
+            b"{\"campaign_id\":\"note\",\"email\":\"\xff\xfe\"}".to_vec(),
+            "bad_row",
+            "",
+            "UTF-8",
+            "invalid sequence at byte 31",
+        ),
         (line(r#""external_user_id":1.5"#), "wrong_type", "external_user_id", "a string or an integer", "a number"),
         (line(r#""email":["a"]"#), "wrong_type", "email", "a string", "an array"),
         (line(r#""email":"a","trigger_properties":[1]"#), "wrong_type", "trigger_properties", "object", "an array"),
@@ -51,15 +57,33 @@ fn cases() -> Vec<Case> {
         (line(r#""external_user_id":null"#), "no_recipient", "", "one of", "none"),
         (line(r#""email":"a","braze_id":"b""#), "several_identifiers", "", "exactly one", "braze_id and email"),
         (line(r#""user_alias":{"alias_name":"n"}"#), "missing_field", "user_alias.alias_label", "a string", "nothing"),
-        (line(r#""email":"a","triggered_at":"yesterday""#), "bad_timestamp", "triggered_at", "RFC 3339", "9 characters"),
+        (
+            line(r#""email":"a","triggered_at":"yesterday""#),
+            "bad_timestamp",
+            "triggered_at",
+            "RFC 3339",
+            "9 characters",
+        ),
         (line(r#""email":"a","triggered_at":12"#), "bad_timestamp", "triggered_at", "--epoch-unit", "an integer"),
         (line(r#""email":"a","triggered_at":{}"#), "bad_timestamp", "triggered_at", "RFC 3339", "an object"),
-        (line(r#""email":"a","triggered_at":"2026-11-24T02:00:01Z""#), "in_future", "triggered_at", "24 h", "a later one"),
+        (
+            line(r#""email":"a","triggered_at":"2026-11-24T02:00:01Z""#),
+            "in_future",
+            "triggered_at",
+            "24 h",
+            "a later one",
+        ),
         (large.pipe(line), "properties_too_large", "trigger_properties", "51200 bytes", "51208 bytes"),
-        (deep.pipe(line), "too_deep", "trigger_properties", "64", "deeper"),
-        (deepest.pipe(line), "too_deep", "trigger_properties", "64", "deeper"),
+        (deep.pipe(line), "too_deep", "trigger_properties", "at most 64", "more than 64"),
+        (deepest.pipe(line), "too_deep", "trigger_properties", "at most 64", "more than 64"),
         (vec![b'x'; (8 << 20) + 1], "line_too_long", "", "8388608 bytes", "a longer one"),
-        (br#"{"campaign_id":"absent","email":"a"}"#.to_vec(), "unknown_campaign", "campaign_id", "loaded campaign", "another"),
+        (
+            br#"{"campaign_id":"absent","email":"a"}"#.to_vec(),
+            "unknown_campaign",
+            "campaign_id",
+            "loaded campaign",
+            "another",
+        ),
     ]
 }
 
@@ -278,7 +302,8 @@ fn hostile_names_stay_inside_the_output_folder() {
 }
 
 fn names_in(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|name| !name.starts_with('.'));
     names.sort();
     names
@@ -288,6 +313,9 @@ fn names_in(folder: &Path) -> Vec<String> {
 fn names_that_no_file_system_takes_are_refused_before_anything_is_read() {
     let sandbox = Sandbox::with_rows(&[ROW]);
     let long = "é".repeat(60);
+    sandbox.write("campaigns/note/campaign.json", NOTE.replace("\"note\"", &format!("\"{long}\"")));
+    sandbox.run("").with_code(2).says("as the name of a folder this id has more than 255 bytes");
+    sandbox.assert_nothing_left();
     sandbox.write("campaigns/note/campaign.json", NOTE.replace("\"sms\"", &format!("\"{long}\"")));
     sandbox.run("").with_code(2);
     sandbox.assert_nothing_left();
@@ -369,7 +397,8 @@ fn a_packed_endless_line_is_one_rejected_row() {
 
 #[test]
 fn packed_blank_lines_are_nothing() {
-    for (name, bomb) in [("blank.ndjson.gz", gzip_bomb(b"\n")), ("blank.ndjson.zst", zstd_bomb(b"\n"))] {
+    let blank = [&[b' '; 63][..], b"\n"].concat();
+    for (name, bomb) in [("blank.ndjson.gz", gzip_bomb(&blank)), ("blank.ndjson.zst", zstd_bomb(&blank))] {
         let sandbox = Sandbox::with_rows(&[]);
         sandbox.write(name, bomb);
         let json = sandbox.run_on(&[name], "--json").with_code(0).json();
@@ -386,13 +415,13 @@ fn a_request_of_very_many_recipients_shows_its_line_once() {
     assert_eq!(json["rejected"], json!({"too_many_recipients": 20_000}));
     assert_bounded(&json);
     let rejected = sandbox.published().rejected();
-    assert!(rejected[0]["raw"].is_string() && rejected[0]["raw_truncated"] == true || rejected[0]["raw"].is_string());
+    assert!(rejected[0]["raw"].is_string());
     assert!(rejected[1..].iter().all(|row| row.get("raw").is_none() && row["offset"] == 0 && row["line"] == 1));
 }
 
 #[test]
 fn a_parquet_page_that_unpacks_to_gigabytes_is_read_in_bounded_memory() {
-    let rows = 100_000;
+    let rows = 30_000;
     let value = format!(r#"{{"name":"{}"}}"#, "x".repeat(40_000));
     let mut properties = StringDictionaryBuilder::<arrow_array::types::Int32Type>::new();
     let mut times = TimestampMicrosecondBuilder::new();

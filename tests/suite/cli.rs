@@ -461,7 +461,9 @@ fn every_format_and_compression_holds_the_same_messages() {
         ("ndjson", "none", "ndjson"),
     ] {
         let name = format!("{format}-{compression}");
-        sandbox.run(&format!("--format {format} --compression {compression} --batch-size 2 --run-id {name}")).with_code(0);
+        sandbox
+            .run(&format!("--format {format} --compression {compression} --batch-size 2 --run-id {name}"))
+            .with_code(0);
         let folder = sandbox.path(format!("out/{name}/deliveries/sms"));
         let mut rows = Vec::new();
         for batch in ["batch-00000", "batch-00001"] {
@@ -470,12 +472,17 @@ fn every_format_and_compression_holds_the_same_messages() {
             rows.extend(match extension {
                 "parquet" => parquet_rows(&path),
                 "ndjson.gz" => lines(gunzip(&fs::read(&path).unwrap())),
-                "ndjson.zst" => lines(String::from_utf8(zstd::decode_all(fs::File::open(&path).unwrap()).unwrap()).unwrap()),
+                "ndjson.zst" => {
+                    lines(String::from_utf8(zstd::decode_all(fs::File::open(&path).unwrap()).unwrap()).unwrap())
+                }
                 _ => lines(fs::read_to_string(&path).unwrap()),
             });
         }
         assert_eq!(files(&folder).len(), 2, "{name}");
-        assert_eq!(rows.iter().map(|r| r["batch_id"].as_str().unwrap()).collect::<Vec<_>>(), ["sms-00000", "sms-00000", "sms-00001"]);
+        assert_eq!(
+            rows.iter().map(|r| r["batch_id"].as_str().unwrap()).collect::<Vec<_>>(),
+            ["sms-00000", "sms-00000", "sms-00001"]
+        );
         seen.insert(name, ids(rows));
     }
     let first = seen.values().next().unwrap().clone();
@@ -592,7 +599,8 @@ fn render_takes_a_template_or_a_campaign() {
     let sandbox = one_row();
     sandbox.write("t.hbs", "{{name}}");
     sandbox.write("data.json", r#"{"name":"<Ada>"}"#);
-    let render = |more: &[&str]| sandbox.call(&[&["render", "--template", "t.hbs", "--data", "data.json"], more].concat());
+    let render =
+        |more: &[&str]| sandbox.call(&[&["render", "--template", "t.hbs", "--data", "data.json"], more].concat());
     assert_eq!(render(&[]).with_code(0).stdout, "<Ada>");
     assert_eq!(render(&["--escape", "html"]).with_code(0).stdout, "&lt;Ada&gt;");
     sandbox.write("t.hbs", "{{absent}}.");
@@ -636,7 +644,8 @@ fn mounted(sandbox: &Sandbox, script: &str, more: &str) -> Option<Ended> {
 }
 
 fn many_rows() -> Sandbox {
-    let rows: Vec<String> = (0..3000).map(|i| row(&format!("recipient-{:032x}", i * 0x9e37_79b9_7f4a_7c15_u128))).collect();
+    let rows: Vec<String> =
+        (0..3000).map(|i| row(&format!("recipient-{:032x}", i * 0x9e37_79b9_7f4a_7c15_u128))).collect();
     Sandbox::with_rows(&rows.iter().map(String::as_str).collect::<Vec<_>>())
 }
 

@@ -40,7 +40,7 @@ fn every_case_gives_what_is_expected() {
                 write_expected(&path, &found);
             } else if expected != found {
                 let case = case.file_name().unwrap().to_str().unwrap();
-                different.push(format!("{case}: {file}\n--- expected\n{expected}\n--- found\n{found}"));
+                different.push(format!("{case}: {file}, {}", first_difference(&expected, &found)));
             }
         }
     }
@@ -57,6 +57,19 @@ fn at_least_a_third_of_the_corpus_is_broken_input() {
         .collect();
     let broken = exits.iter().filter(|exit| exit.trim() != "0").count();
     assert!(broken * 3 >= exits.len(), "{broken} of {}", exits.len());
+}
+
+/// The first line that differs, from both sides.
+fn first_difference(expected: &str, found: &str) -> String {
+    let (mut expected, mut found) = (expected.lines(), found.lines());
+    for number in 1.. {
+        match (expected.next(), found.next()) {
+            (None, None) => break,
+            (a, b) if a == b => {}
+            (a, b) => return format!("line {number}\n- {}\n+ {}", a.unwrap_or("(end)"), b.unwrap_or("(end)")),
+        }
+    }
+    "the last line feed".to_owned()
 }
 
 fn write_expected(path: &Path, text: &str) {
