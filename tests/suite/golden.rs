@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 
 use crate::sandbox::{Ended, ROW, RunDir, Sandbox, gzip, parquet_rows, run_words, zstd};
 
@@ -218,10 +219,16 @@ pub fn good_parquet() -> Vec<u8> {
 
 /// A Parquet file of these columns.
 pub fn parquet_bytes(columns: &[(&str, ArrayRef)]) -> Vec<u8> {
+    parquet_bytes_as(columns, 1, WriterProperties::default())
+}
+
+/// A Parquet file that holds these columns several times, written in some way.
+pub fn parquet_bytes_as(columns: &[(&str, ArrayRef)], times: usize, properties: WriterProperties) -> Vec<u8> {
     let batch = RecordBatch::try_from_iter(columns.iter().map(|(name, column)| (*name, column.clone()))).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
-    let mut writer = ArrowWriter::try_new(File::create(file.path()).unwrap(), batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
+    let mut writer =
+        ArrowWriter::try_new(File::create(file.path()).unwrap(), batch.schema(), Some(properties)).unwrap();
+    (0..times).for_each(|_| writer.write(&batch).unwrap());
     writer.close().unwrap();
     fs::read(file.path()).unwrap()
 }
