@@ -32,10 +32,17 @@ pub struct OutFolder {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     staging: PathBuf,
-    _lock: Box<dyn DiskLock>,
+    /// None where the folder is only looked at.
+    lock: Option<Box<dyn DiskLock>>,
 }
 
 impl OutFolder {
+    /// A folder that is only looked at: nothing is created or locked, and it need not exist.
+    pub fn look_at(disk: Arc<dyn Disk>, out: &Path) -> Result<OutFolder> {
+        let path = out.canonicalize().unwrap_or_else(|_| out.to_owned());
+        Ok(OutFolder { disk, staging: sibling(&path)?, path, lock: None })
+    }
+
     /// Creates OUT where needed, locks it, and checks that staging stands on the same device. Waits for a held lock at
     /// most `wait`.
     pub fn open(disk: Arc<dyn Disk>, out: &Path, wait: Duration) -> Result<OutFolder> {
@@ -50,7 +57,7 @@ impl OutFolder {
         })?;
         let staging = sibling(&path)?;
         disk.create_dir_all(&staging).at(Kind::Output, "create the staging folder", &staging)?;
-        let folder = OutFolder { disk, path, staging, _lock: lock };
+        let folder = OutFolder { disk, path, staging, lock: Some(lock) };
         folder.check_device()?;
         Ok(folder)
     }
@@ -175,6 +182,9 @@ impl OutFolder {
 impl Drop for OutFolder {
     /// Staging is only there while something is staged. A folder that is not empty stays for the next start.
     fn drop(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
         let spool = self.spool();
         if self.disk.exists(&spool) {
             let _ = self.disk.remove_dir_all(&spool);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::check::Spool;
 use super::commit;
 use super::manifest::{RUN_FORMAT, RunManifest, Summary, peak_rss_bytes};
 use super::out::{OutFolder, wait_for};
@@ -44,6 +45,9 @@ pub enum RunOutcome {
 /// Each [`Kind`]; after any error nothing was committed, except where the summary of the error says so.
 pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress) -> Result<Finished> {
     let definitions = Definitions::load(settings)?;
+    if settings.dry_run {
+        return dry_run(disk, settings, definitions, progress);
+    }
     let out = OutFolder::open(disk.clone(), &settings.out, settings.wait_lock)?;
     let state = open_state(&disk, settings)?;
     if let Some(state) = &state {
@@ -60,9 +64,6 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
     if let Some(state) = &state {
         check_consumed(&plan, state, settings.allow_consumed)?;
         plan.rules.history_floors = floors(&plan, state);
-    }
-    if settings.dry_run {
-        return dry_run(&plan, settings, state.as_ref(), progress);
     }
     out.check_free(&plan.run_id)?;
     let staged = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
@@ -260,10 +261,35 @@ fn finished(published: PathBuf, exit_code: u8, summary: Summary) -> Finished {
     Finished { exit_code, published: Some(published), outcome: RunOutcome::Ran(Box::new(summary)) }
 }
 
-fn dry_run(plan: &Plan, settings: &RunSettings, state: Option<&State>, progress: &dyn Progress) -> Result<Finished> {
-    let executed = execute_plan(plan, state, &mut Discard, progress)?;
+/// Decides and renders against what is there. OUT is only looked at, and no state is made: one that `--create-state` would
+/// make is one in which nobody has received anything.
+fn dry_run(
+    disk: Arc<dyn Disk>,
+    settings: &RunSettings,
+    definitions: Definitions,
+    progress: &dyn Progress,
+) -> Result<Finished> {
+    let out = OutFolder::look_at(disk.clone(), &settings.out)?;
+    let state = match &settings.state {
+        StateUse::Folder { path, create: true } if !disk.exists(&path.join("manifest.json")) => None,
+        _ => open_state(&disk, settings)?,
+    };
+    let spool = Spool::new();
+    let options = InputOptions { spool: spool.0.clone(), ..settings.input.clone() };
+    let mut plan = Plan::new(settings, definitions, options)?;
+    if let Some(state) = &state {
+        commit::check_fence(state, &out)?;
+    }
+    if let Some(finished) = already_committed(&plan, state.as_ref(), &out)? {
+        return Ok(finished);
+    }
+    if let Some(state) = &state {
+        check_consumed(&plan, state, settings.allow_consumed)?;
+        plan.rules.history_floors = floors(&plan, state);
+    }
+    let executed = execute_plan(&plan, state.as_ref(), &mut Discard, progress)?;
     let exit_code = judge(&executed, settings)?;
-    let summary = summary(plan, settings, state, &executed, &[]);
+    let summary = summary(&plan, settings, state.as_ref(), &executed, &[]);
     Ok(Finished { exit_code, published: None, outcome: RunOutcome::Ran(Box::new(summary)) })
 }
 

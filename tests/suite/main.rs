@@ -1,0 +1,6 @@
+//! The one integration binary.
+
+mod bad_input;
+mod cli;
+mod golden;
+mod sandbox;
