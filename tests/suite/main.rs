@@ -1,0 +1,9 @@
+//! Everything that is tested from outside the crate, in one binary: one link instead of a dozen.
+
+#![allow(missing_docs)]
+
+mod harness;
+mod metamorphic;
+mod oracle;
+mod oracle_cases;
+mod oracle_model;
