@@ -113,7 +113,8 @@ impl fmt::Display for Fault {
             None => write!(f, "  {}: {}", self.file, self.message)?,
         }
         if let (Some(at), Some(excerpt)) = (self.at, &self.excerpt) {
-            let first = at.column.saturating_sub(EXCERPT_CHARS / 2 + 1);
+            let is_long = excerpt.chars().count() > EXCERPT_CHARS;
+            let first = if is_long { at.column.saturating_sub(EXCERPT_CHARS / 2 + 1) } else { 0 };
             let shown: String = excerpt.chars().skip(first).take(EXCERPT_CHARS).collect();
             let number = at.line.to_string();
             write!(

@@ -31,6 +31,12 @@ impl<'a> Checked<'a> {
         self.faults.push(fault);
     }
 
+    /// The key as it stands before its value; the value where it is spelled with escapes.
+    fn key_before(&self, key: &str, value: &'a str) -> &'a str {
+        let before = &self.text[..self.offset(value)];
+        before.rfind(&format!("\"{key}\"")).map_or(value, |at| &self.text[at..])
+    }
+
     /// Where a piece borrowed from the text begins; the text's beginning for anything else.
     fn offset(&self, piece: &str) -> usize {
         let offset = (piece.as_ptr() as usize).wrapping_sub(self.text.as_ptr() as usize);
@@ -52,11 +58,11 @@ impl<'a> Checked<'a> {
                 self.fault_at(value.get(), format!("`{key}` is given twice in {what}"));
             }
             let Some(known) = known.filter(|known| !known.contains(&key.as_ref())) else { continue };
-            let message = format!("unknown field `{key}` in {what}");
-            match nearest(key, known.iter().copied()) {
-                Some(near) => self.fault_with_hint(value.get(), message, format!("did you mean `{near}`?")),
-                None => self.fault_with_hint(value.get(), message, format!("known fields: {}", known.join(", "))),
-            }
+            let hint = match nearest(key, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known fields: {}", known.join(", ")),
+            };
+            self.fault_with_hint(self.key_before(key, value.get()), format!("unknown field `{key}` in {what}"), hint);
         }
         Some(Object { entries })
     }

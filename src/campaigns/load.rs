@@ -110,6 +110,14 @@ pub fn load(directory: &Path, options: &LoadOptions) -> Result<Campaigns> {
     if faults.is_empty() {
         return Ok(campaigns);
     }
+    // A broken partial is found by every field that uses it.
+    let mut told = Vec::with_capacity(faults.len());
+    faults.retain(|fault| {
+        !told.contains(fault) && {
+            told.push(fault.clone());
+            true
+        }
+    });
     let count = faults.len();
     let summary = format!("cannot load the campaigns of `{}`: {count} fault{}", directory.display(), plural(count));
     Err(Error::new(Kind::Definition, summary).with_faults(faults))

@@ -5,9 +5,11 @@
 mod definition;
 mod fields;
 mod load;
+mod names;
 mod parse;
 mod variants;
 
 pub use definition::{Campaign, Campaigns, ChannelMessage, Field, MAX_VARIANTS, Status, Variant};
 pub use load::{LoadOptions, load};
+pub use names::attribute_faults;
 pub use variants::{Slices, hash_slice};

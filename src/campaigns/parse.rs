@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::definition::{Campaign, ChannelMessage, Field, MAX_VARIANTS, Status, Variant};
 use super::fields::{Checked, Object};
 use super::load::Folder;
+use super::names;
 use super::variants::Slices;
 use crate::eligibility::{Pick, Reeligibility, parse_duration_seconds};
 use crate::error::Fault;
@@ -140,14 +141,9 @@ fn percent(checked: &mut Checked<'_>, object: &Object<'_>, key: &str) -> Option<
     u8::try_from(value).ok().filter(|p| *p <= 100)
 }
 
-fn variants<'a>(
-    checked: &mut Checked<'a>,
-    object: &Object<'a>,
-    reader: &CopyReader<'_>,
-    control: u8,
-) -> Vec<Variant> {
+fn variants<'a>(checked: &mut Checked<'a>, object: &Object<'a>, reader: &CopyReader<'_>, control: u8) -> Vec<Variant> {
     let Some(list) = object.get("variants") else {
-        let messages = object.get("messages").map(|raw| reader.messages(checked, raw)).unwrap_or_default();
+        let messages = object.get("messages").map(|raw| reader.messages(checked, "", raw)).unwrap_or_default();
         return vec![Variant { name: None, percent: 100 - control, messages }];
     };
     if object.get("messages").is_some() {
@@ -157,14 +153,18 @@ fn variants<'a>(
     if items.is_empty() || items.len() > MAX_VARIANTS {
         checked.fault_at(list.get(), format!("`variants` must hold 1 to {MAX_VARIANTS}, found {}", items.len()));
     }
-    let variants: Vec<Variant> = items.iter().filter_map(|raw| variant(checked, raw, reader)).collect();
+    let variants: Vec<Variant> = items
+        .iter()
+        .enumerate()
+        .filter_map(|(i, raw)| variant(checked, &format!("variants[{i}]."), raw, reader))
+        .collect();
     if variants.len() == items.len() {
         check_shares(checked, list, &variants, control);
     }
     variants
 }
 
-fn variant<'a>(checked: &mut Checked<'a>, raw: &'a RawValue, reader: &CopyReader<'_>) -> Option<Variant> {
+fn variant<'a>(checked: &mut Checked<'a>, place: &str, raw: &'a RawValue, reader: &CopyReader<'_>) -> Option<Variant> {
     let object = checked.object(raw, "the variant", Some(&VARIANT_FIELDS))?;
     let name = required_text(checked, raw, &object, "name");
     let share = percent(checked, &object, "percent");
@@ -172,7 +172,7 @@ fn variant<'a>(checked: &mut Checked<'a>, raw: &'a RawValue, reader: &CopyReader
         checked.fault_at(raw.get(), "`percent` is required");
     }
     let messages = match object.get("messages") {
-        Some(messages) => reader.messages(checked, messages),
+        Some(messages) => reader.messages(checked, place, messages),
         None => {
             checked.fault_at(raw.get(), "`messages` is required");
             Vec::new()
@@ -195,6 +195,14 @@ fn check_shares(checked: &mut Checked<'_>, list: &RawValue, variants: &[Variant]
     }
 }
 
+/// Where a field stands: faults of a template in place name it.
+struct Place<'a> {
+    /// `variants[0].email.subject`.
+    path: String,
+    channel: &'a str,
+    name: &'a str,
+}
+
 /// Reads the copy of a campaign: templates in place or in files.
 struct CopyReader<'a> {
     folder: &'a Folder,
@@ -202,15 +210,21 @@ struct CopyReader<'a> {
 }
 
 impl CopyReader<'_> {
-    fn messages<'a>(&self, checked: &mut Checked<'a>, raw: &'a RawValue) -> Vec<ChannelMessage> {
+    fn messages<'a>(&self, checked: &mut Checked<'a>, place: &str, raw: &'a RawValue) -> Vec<ChannelMessage> {
         let Some(channels) = checked.object(raw, "`messages`", None) else { return Vec::new() };
         if channels.entries.is_empty() {
             checked.fault_at(raw.get(), "`messages` names no channel");
         }
-        channels.entries.iter().filter_map(|(channel, raw)| self.channel(checked, channel, raw)).collect()
+        channels.entries.iter().filter_map(|(channel, raw)| self.channel(checked, place, channel, raw)).collect()
     }
 
-    fn channel<'a>(&self, checked: &mut Checked<'a>, channel: &str, raw: &'a RawValue) -> Option<ChannelMessage> {
+    fn channel<'a>(
+        &self,
+        checked: &mut Checked<'a>,
+        place: &str,
+        channel: &str,
+        raw: &'a RawValue,
+    ) -> Option<ChannelMessage> {
         if channel.is_empty() {
             checked.fault_at(raw.get(), "a channel needs a name");
         }
@@ -218,20 +232,26 @@ impl CopyReader<'_> {
         if fields.entries.is_empty() {
             checked.fault_at(raw.get(), format!("channel `{channel}` has no fields"));
         }
-        let fields = fields.entries.iter().filter_map(|(name, raw)| self.field(checked, channel, name, raw)).collect();
+        let fields = fields.entries.iter().filter_map(|(name, raw)| {
+            let path = format!("{place}{channel}.{name}");
+            self.field(checked, &Place { path, channel, name }, raw)
+        });
+        let fields = fields.collect();
         Some(ChannelMessage { channel: channel.to_owned(), fields })
     }
 
-    fn field<'a>(&self, checked: &mut Checked<'a>, channel: &str, name: &str, raw: &'a RawValue) -> Option<Field> {
+    fn field<'a>(&self, checked: &mut Checked<'a>, place: &Place<'_>, raw: &'a RawValue) -> Option<Field> {
+        let Place { channel, name, .. } = *place;
         if RESERVED_COLUMNS.contains(&name) || name.is_empty() {
             let hint = format!("columns every message row has: {}", RESERVED_COLUMNS.join(", "));
             checked.fault_with_hint(raw.get(), format!("a field cannot be named `{name}`"), hint);
             return None;
         }
-        let (source, escape) = self.source(checked, name, raw)?;
+        let (source, escape) = self.source(checked, place, raw)?;
         let escape = escape.unwrap_or_else(|| default_escape(channel, name));
         match Template::compile(&source, &self.folder.partials, escape, self.on_missing) {
             Ok(template) => {
+                checked.faults.extend(names::check(&template, &source, &self.folder.partials));
                 let single_line = is_single_line(name);
                 Some(Field { name: name.to_owned(), template, single_line })
             }
@@ -245,12 +265,14 @@ impl CopyReader<'_> {
     fn source<'a>(
         &self,
         checked: &mut Checked<'a>,
-        name: &str,
+        place: &Place<'_>,
         raw: &'a RawValue,
     ) -> Option<(TemplateSource, Option<Escape>)> {
+        let name = place.name;
+        let file = format!("{}#{}", checked.file, place.path);
         if raw.get().starts_with('"') {
             let text = checked.value(raw, name, "a template")?;
-            return Some((TemplateSource { file: format!("{}#{name}", checked.file), text }, None));
+            return Some((TemplateSource { file, text }, None));
         }
         if !raw.get().starts_with('{') {
             let message = format!("`{name}` must be a template or an object with a `file`");
@@ -273,7 +295,7 @@ impl CopyReader<'_> {
             }
             (None, Some(raw)) => {
                 let text = checked.value(raw, "template", "a template")?;
-                Some((TemplateSource { file: format!("{}#{name}", checked.file), text }, escape))
+                Some((TemplateSource { file, text }, escape))
             }
             _ => {
                 checked.fault_at(raw.get(), format!("`{name}` needs either `file` or `template`"));

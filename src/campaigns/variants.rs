@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn slices_match_the_published_vectors() {
         let campaign = "3f6c1a52-0d4e-4b8a-9a77-5e2d10c4b901";
-        let vectors = [("u-1001", 93), ("u-1002", 41), ("u-1003", 21), ("u-1004", 60), ("u-1005", 59), ("42", 46), ("zoë", 62)];
+        let vectors =
+            [("u-1001", 93), ("u-1002", 41), ("u-1003", 21), ("u-1004", 60), ("u-1005", 59), ("42", 46), ("zoë", 62)];
         for (key, slice) in vectors {
             assert_eq!(hash_slice(key, campaign), slice, "{key}");
         }
@@ -65,7 +66,10 @@ mod tests {
     #[test]
     fn control_is_the_last_slice() {
         let slices = Slices::new(&[40, 40]);
-        assert_eq!([0, 39, 40, 79, 80, 99].map(|s| slices.variant(s)), [Some(0), Some(0), Some(1), Some(1), None, None]);
+        assert_eq!(
+            [0, 39, 40, 79, 80, 99].map(|s| slices.variant(s)),
+            [Some(0), Some(0), Some(1), Some(1), None, None]
+        );
         assert!(slices.has_control() && !Slices::new(&[50, 50]).has_control());
     }
 

@@ -238,7 +238,13 @@ pub enum OnMissingArg {
 #[derive(Debug, ClapArgs)]
 pub struct RenderArgs {
     /// A template; partials stand in a folder `partials` beside it
-    #[arg(long, value_name = "FILE", required_unless_present = "campaign", requires = "data", conflicts_with = "campaign")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "campaign",
+        requires = "data",
+        conflicts_with = "campaign"
+    )]
     pub template: Option<PathBuf>,
     /// The names the template sees: a JSON object
     #[arg(long, value_name = "FILE.json")]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{ByWord, Counts};
 use crate::runs::{Checked, Finished, RunOutcome, Summary, Verified};
-use crate::state::Overview;
+use crate::state;
 use crate::triggers::format_micros;
 
 /// Writes to standard output; a reader that has gone away is not an error.
@@ -27,7 +27,7 @@ pub fn count_text(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -39,16 +39,21 @@ pub fn count_text(count: u64) -> String {
 pub fn bytes_text(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let power = (0..units.len() - 1).find(|p| bytes < 1 << (10 * (p + 1))).unwrap_or(units.len() - 1);
-    if power == 0 { format!("{bytes} B") } else { format!("{:.1} {}", bytes as f64 / (1u64 << (10 * power)) as f64, units[power]) }
+    if power == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{:.1} {}", bytes as f64 / (1u64 << (10 * power)) as f64, units[power])
+    }
 }
 
 /// The summary of a run as JSON; for a repeated run, that it is one.
 pub fn finished_json(finished: &Finished) -> String {
     let mut object = match &finished.outcome {
         RunOutcome::Ran(summary) => summary.to_json(),
-        RunOutcome::AlreadyCommitted { run_id } => {
-            Value::Object(Map::from_iter([("run_id".to_owned(), run_id.as_str().into()), ("already_committed".to_owned(), true.into())]))
-        }
+        RunOutcome::AlreadyCommitted { run_id } => Value::Object(Map::from_iter([
+            ("run_id".to_owned(), run_id.as_str().into()),
+            ("already_committed".to_owned(), true.into()),
+        ])),
     };
     if let (Value::Object(map), Some(path)) = (&mut object, &finished.published) {
         map.insert("path".to_owned(), path.display().to_string().into());
@@ -103,7 +108,8 @@ fn push_counts(text: &mut String, counts: &Counts) {
         let _ = writeln!(text, "  {:<13}{:>14}   {channel}: {}", "dropped", count_text(sum(reasons)), words(reasons));
     }
     if counts.bad() > 0 {
-        let _ = writeln!(text, "  see rejected.ndjson, dropped_messages.parquet and remainder.ndjson in the run's folder");
+        let _ =
+            writeln!(text, "  see rejected.ndjson, dropped_messages.parquet and remainder.ndjson in the run's folder");
     }
 }
 
@@ -113,12 +119,19 @@ fn push_campaigns(text: &mut String, summary: &Summary) {
         return;
     }
     let width = campaigns.keys().map(|id| id.chars().count()).max().unwrap_or(0).max(8);
-    let _ = writeln!(text, "\n  {:<width$}  {:>12} {:>12} {:>10} {:>12} {:>10} {:>10}", "campaign", "triggers", "sent", "control", "suppressed", "failed", "rejected");
+    let _ = writeln!(
+        text,
+        "\n  {:<width$}  {:>12} {:>12} {:>10} {:>12} {:>10} {:>10}",
+        "campaign", "triggers", "sent", "control", "suppressed", "failed", "rejected"
+    );
     for (id, counts) in campaigns {
         let sum = |part: &ByWord| count_text(part.values().sum());
         let [triggers, sent, control] = [counts.triggers, counts.sent, counts.control].map(count_text);
         let (suppressed, failed, rejected) = (sum(&counts.suppressed), sum(&counts.failed), sum(&counts.rejected));
-        let _ = writeln!(text, "  {id:<width$}  {triggers:>12} {sent:>12} {control:>10} {suppressed:>12} {failed:>10} {rejected:>10}");
+        let _ = writeln!(
+            text,
+            "  {id:<width$}  {triggers:>12} {sent:>12} {control:>10} {suppressed:>12} {failed:>10} {rejected:>10}"
+        );
     }
 }
 
@@ -144,7 +157,8 @@ pub fn checked(checked: &Checked) -> String {
             Some(0) => "every time".to_owned(),
             Some(seconds) => format!("once in {seconds} s"),
         };
-        let channels = if campaign.channels.is_empty() { "decide-only".to_owned() } else { campaign.channels.join(", ") };
+        let channels =
+            if campaign.channels.is_empty() { "decide-only".to_owned() } else { campaign.channels.join(", ") };
         let fails = if campaign.can_fail { "" } else { ", cannot fail" };
         let _ = writeln!(text, "{}: {}, {window}, {channels}{fails}", campaign.id, campaign.status);
         for (name, percent) in campaign.variants.iter().filter(|(name, _)| name.is_some()) {
@@ -174,20 +188,35 @@ pub fn verified(verified: &Verified) -> String {
 }
 
 /// What a state holds, as JSON.
-pub fn overview_json(overview: &Overview) -> Result<String> {
+pub fn overview_json(overview: &state::Summary) -> Result<String> {
     serde_json::to_string_pretty(overview)
         .map(|text| text + "\n")
         .map_err(|e| Error::new(Kind::Internal, "cannot print the state").caused_by(e))
 }
 
 /// What a state holds.
-pub fn overview(overview: &Overview) -> String {
+pub fn overview(overview: &state::Summary) -> String {
     let time = |at: Option<i64>| at.map_or_else(|| "-".to_owned(), format_micros);
     let mut text = format!("state {}, generation {}\n", overview.state_id, overview.generation);
-    let _ = writeln!(text, "  receipts  {} in {} files, {}", count_text(overview.receipts), overview.files, bytes_text(overview.bytes));
-    let _ = writeln!(text, "  oldest    {}\n  newest    {}\n  runs      {}", time(overview.oldest), time(overview.newest), overview.runs);
+    let _ = writeln!(
+        text,
+        "  receipts  {} in {} files, {}",
+        count_text(overview.receipts),
+        overview.files,
+        bytes_text(overview.bytes)
+    );
+    let _ = writeln!(
+        text,
+        "  oldest    {}\n  newest    {}\n  runs      {}",
+        time(overview.oldest),
+        time(overview.newest),
+        overview.runs
+    );
     for (id, campaign) in &overview.campaigns {
-        let window = campaign.largest_window_seconds.map_or_else(|| "never".to_owned(), |s| format!("{s} s"));
+        let window = match campaign.largest_window {
+            state::Window::Never => "never".to_owned(),
+            state::Window::Seconds(seconds) => format!("{seconds} s"),
+        };
         let _ = writeln!(text, "  {id}: {} receipts, largest window {window}", count_text(campaign.receipts));
     }
     text

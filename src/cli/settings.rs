@@ -1,5 +1,6 @@
 //! What the user typed → what the program will do. Everything that can be wrong with a flag is wrong here.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -161,7 +162,7 @@ fn max_bad(text: &str) -> Result<MaxBad> {
 #[serde(deny_unknown_fields)]
 struct MappingFile {
     #[serde(default)]
-    map: std::collections::BTreeMap<String, String>,
+    map: BTreeMap<String, String>,
     campaign_id: Option<String>,
     properties: Option<PropertiesInFile>,
     #[serde(default)]
@@ -187,20 +188,7 @@ fn mapping_file(path: &Path) -> Result<MappingFile> {
 
 fn input(args: &InputArgs) -> Result<InputOptions> {
     let file = args.mapping.as_deref().map(mapping_file).transpose()?.unwrap_or_default();
-    let mut columns = file.map;
-    for pair in &args.map {
-        let Some((field, column)) = pair.split_once('=').filter(|(f, c)| !f.is_empty() && !c.is_empty()) else {
-            return Err(usage(format!("`--map {pair}`: expected FIELD=COLUMN, such as `external_user_id=customer`")));
-        };
-        columns.insert(field.to_owned(), column.to_owned());
-    }
-    for field in columns.keys().filter(|f| !Mapping::FIELDS.contains(&f.as_str())) {
-        let error = usage(format!("`{field}` cannot be mapped: it is not a field of a trigger"));
-        return Err(error.hint(match nearest(field, Mapping::FIELDS) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("fields: {}", Mapping::FIELDS.join(", ")),
-        }));
-    }
+    let columns = columns(args, file.map)?;
     let body = args.body.clone().or(file.body);
     if body.as_deref().is_some_and(|pointer| !pointer.starts_with('/')) {
         return Err(usage("`--body` must be a JSON pointer such as `/request/body`"));
@@ -225,6 +213,22 @@ fn input(args: &InputArgs) -> Result<InputOptions> {
         split_rows: SPLIT_ROWS,
         spool: PathBuf::new(),
     })
+}
+
+/// Flags over the file's columns; every name must be a field's.
+fn columns(args: &InputArgs, mut columns: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    for pair in &args.map {
+        let Some((field, column)) = pair.split_once('=').filter(|(f, c)| !f.is_empty() && !c.is_empty()) else {
+            return Err(usage(format!("`--map {pair}`: expected FIELD=COLUMN, such as `external_user_id=customer`")));
+        };
+        columns.insert(field.to_owned(), column.to_owned());
+    }
+    let Some(field) = columns.keys().find(|f| !Mapping::FIELDS.contains(&f.as_str())) else { return Ok(columns) };
+    let error = usage(format!("`{field}` cannot be mapped: it is not a field of a trigger"));
+    Err(error.hint(match nearest(field, Mapping::FIELDS) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("fields: {}", Mapping::FIELDS.join(", ")),
+    }))
 }
 
 fn properties(flag: &[String], file: Option<PropertiesInFile>) -> Result<PropertiesFrom> {

@@ -11,8 +11,8 @@ use walkdir::WalkDir;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::written::{FileKind, WrittenFile};
-use crate::fence::fenced;
 use crate::error::Fault;
+use crate::fence::fenced;
 use crate::ids::Digest;
 
 /// The file that lists the others, and so is not listed.

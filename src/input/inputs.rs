@@ -28,7 +28,7 @@ pub struct Inputs {
 #[derive(Debug)]
 enum FileReader {
     Text(TextFile),
-    Parquet { file: ParquetFile, splits: Vec<ParquetSplit> },
+    Parquet { file: Box<ParquetFile>, splits: Vec<ParquetSplit> },
 }
 
 impl FileReader {
@@ -38,7 +38,7 @@ impl FileReader {
                 .map(FileReader::Text)
                 .map_err(|error| vec![Fault::new(&file.name, format!("cannot be read: {error}"))]),
             InputFormat::Parquet => ParquetFile::open(file.content(), &file.name, options)
-                .map(|file| FileReader::Parquet { splits: file.splits(), file }),
+                .map(|file| FileReader::Parquet { splits: file.splits(), file: Box::new(file) }),
         }
     }
 
@@ -124,6 +124,14 @@ impl Inputs {
     /// A file cannot be read.
     pub fn digests(&self) -> Result<Vec<Digest>> {
         self.files.iter().map(InputFile::digest).collect()
+    }
+
+    /// Whether any row can have attributes: text may, Parquet where it has the column.
+    pub fn may_have_attributes(&self) -> bool {
+        self.readers.iter().any(|reader| match reader {
+            FileReader::Text(_) => true,
+            FileReader::Parquet { file, .. } => file.has_attributes(),
+        })
     }
 
     /// Looks at every file again, before a commit.

@@ -12,7 +12,12 @@ use crate::eligibility::{
 type Placed = (u32, Record);
 
 /// Decides a bucket: verdicts go to their splits, blocking receipts are returned in source order.
-pub fn decide_bucket(rules: &Rules, index: &EligibilityIndex, splits: &[SplitKeys], bucket: usize) -> Vec<BlockedTrigger> {
+pub fn decide_bucket(
+    rules: &Rules,
+    index: &EligibilityIndex,
+    splits: &[SplitKeys],
+    bucket: usize,
+) -> Vec<BlockedTrigger> {
     let mut records: Vec<Placed> = Vec::with_capacity(splits.iter().map(|s| s.bucket(bucket).len()).sum());
     for (split, keys) in splits.iter().enumerate() {
         records.extend(keys.bucket(bucket).iter().map(|record| (split as u32, *record)));
@@ -57,11 +62,8 @@ fn decide_records(
         content_hash: record.trigger_hash,
         receivable: record.receivable(variant),
     }));
-    let past = History {
-        receipts: &history.receipts,
-        trigger_hashes: &history.trigger_hashes,
-        enrolled: history.enrolled,
-    };
+    let past =
+        History { receipts: &history.receipts, trigger_hashes: &history.trigger_hashes, enrolled: history.enrolled };
     decide_key(&rules.key_rule(number), assigned.is_none(), past, candidates, scratch, |index, verdict| {
         report(&key[index], variant, verdict);
     });

@@ -77,7 +77,12 @@ fn total_bytes(source: &dyn TriggerSource) -> u64 {
     (0..source.splits()).map(|split| source.split_bytes(split)).sum()
 }
 
-fn keys_phase(rules: &Rules, source: &dyn TriggerSource, sticky: bool, progress: &dyn Progress) -> Result<Vec<SplitKeys>> {
+fn keys_phase(
+    rules: &Rules,
+    source: &dyn TriggerSource,
+    sticky: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<SplitKeys>> {
     progress.phase("reading keys", total_bytes(source));
     let keys: Vec<Result<SplitKeys>> = (0..source.splits())
         .into_par_iter()
@@ -106,7 +111,12 @@ fn index_phase(rules: &Rules, receipts: Option<&dyn ReceiptSource>, splits: &[Sp
                 let Some(number) = rules.numbers.get(receipt.campaign_id).copied() else { return };
                 if filter.may_contain(receipt.key.within_bucket()) {
                     let assignment = assignment_of(rules, number, receipt.outcome, receipt.variant);
-                    index.add(IndexKey::new(receipt.key, number), receipt.received_at, assignment, receipt.trigger_hash);
+                    index.add(
+                        IndexKey::new(receipt.key, number),
+                        receipt.received_at,
+                        assignment,
+                        receipt.trigger_hash,
+                    );
                 }
             })
         })

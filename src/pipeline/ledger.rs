@@ -82,7 +82,8 @@ pub struct Tally {
 impl Tally {
     /// Zero for this many campaigns and channels.
     pub fn new(campaigns: usize, channels: usize) -> Tally {
-        let zero = Counters { messages: vec![0; channels], dropped: vec![[0; REASONS]; channels], ..Counters::default() };
+        let zero =
+            Counters { messages: vec![0; channels], dropped: vec![[0; REASONS]; channels], ..Counters::default() };
         Tally { campaigns: vec![zero; campaigns + 1] }
     }
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 use super::seams::Row;
-use crate::triggers::{Rejection, RecipientKind, Trigger, format_micros, redact};
+use crate::triggers::{RecipientKind, Rejection, Trigger, format_micros, redact};
 
 /// Most bytes of a raw line that are kept.
 const RAW_BYTES: usize = 64 * 1024;

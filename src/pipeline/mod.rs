@@ -27,8 +27,8 @@ pub use execute::{Executed, Progress, execute};
 pub use ledger::{ByWord, Counts, Ledger};
 pub use render::Receipt;
 pub use rows::{Schemas, channel_names};
-pub use scope::{Preview, preview};
 pub use rules::{PROPERTIES_CHANNEL, Rules};
+pub use scope::{Preview, preview};
 pub use seams::{
     DeliverySink, LinesFile, Need, ReceiptSource, Row, SplitLines, StoredOutcome, StoredReceipt, Table, TriggerSource,
 };

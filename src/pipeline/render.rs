@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use arrow_array::RecordBatch;
 
 use super::classify::{Standing, classify};
+use super::keys::id_hash;
 use super::ledger::Tally;
 use super::lines;
 use super::rows::{DecisionCells, DecisionRows, DroppedRows, MessageRows, Schemas, Who};
@@ -12,7 +13,6 @@ use super::rules::Rules;
 use super::scope::{Dropped, render_channel, scope_of, trigger_reason};
 use super::seams::{Need, Row, StoredOutcome, Table, TriggerSource};
 use super::verdicts::{BlockedTrigger, Decided, SplitVerdicts};
-use super::keys::id_hash;
 use crate::campaigns::{Campaign, Variant};
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DispatchId, KeyHash};
@@ -145,7 +145,14 @@ impl<'a> Renderer<'a> {
         self.settle(&Who { trigger: None, recipient: None, source }, None, rejection.reason)
     }
 
-    fn trigger(&mut self, row: &Row<'_>, line: u64, who: &Who<'_>, trigger: &Trigger<'_>, decided: Decided) -> Result<()> {
+    fn trigger(
+        &mut self,
+        row: &Row<'_>,
+        line: u64,
+        who: &Who<'_>,
+        trigger: &Trigger<'_>,
+        decided: Decided,
+    ) -> Result<()> {
         match (classify(self.task.rules, trigger), decided) {
             (Standing::Rejected(campaign, rejection), _) => {
                 lines::push_rejected(&mut self.out.rejected, self.file, line, row, &rejection);
@@ -157,8 +164,12 @@ impl<'a> Renderer<'a> {
             (Standing::Open { campaign, at }, Decided::Sent { variant, ordinal }) => {
                 self.sent(who, trigger, campaign, variant, at, ordinal)
             }
-            (Standing::Open { campaign, at }, Decided::Control { enrols }) => self.control(who, trigger, campaign, at, enrols),
-            (Standing::Open { campaign, .. }, Decided::NotReceivable { variant }) => self.failed(who, trigger, campaign, variant),
+            (Standing::Open { campaign, at }, Decided::Control { enrols }) => {
+                self.control(who, trigger, campaign, at, enrols)
+            }
+            (Standing::Open { campaign, .. }, Decided::NotReceivable { variant }) => {
+                self.failed(who, trigger, campaign, variant)
+            }
             (Standing::Open { .. }, Decided::Pending) => {
                 Err(Error::new(Kind::Internal, format!("{} was never decided", who.source)))
             }
@@ -192,7 +203,15 @@ impl<'a> Renderer<'a> {
         (campaign, &campaign.variants[usize::from(variant)])
     }
 
-    fn sent(&mut self, who: &Who<'_>, trigger: &Trigger<'_>, number: u16, variant: u8, at: Micros, ordinal: u16) -> Result<()> {
+    fn sent(
+        &mut self,
+        who: &Who<'_>,
+        trigger: &Trigger<'_>,
+        number: u16,
+        variant: u8,
+        at: Micros,
+        ordinal: u16,
+    ) -> Result<()> {
         let dispatch = Dispatch::of(trigger, at, ordinal);
         self.dispatch_ids.clear();
         let mut produced = Vec::new();
@@ -206,7 +225,11 @@ impl<'a> Renderer<'a> {
             return Err(Error::new(Kind::Internal, summary));
         }
         self.drop_messages(who, number, variant, &dropped);
-        let cells = DecisionCells { outcome: Outcome::Sent.code(), variant: self.campaign(number, variant).1.name.as_deref(), ..DecisionCells::default() };
+        let cells = DecisionCells {
+            outcome: Outcome::Sent.code(),
+            variant: self.campaign(number, variant).1.name.as_deref(),
+            ..DecisionCells::default()
+        };
         self.decisions.push(who, &cells, &self.dispatch_ids);
         self.out.tally.sent(number);
         if self.task.keep_receipts {

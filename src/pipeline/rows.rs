@@ -133,7 +133,8 @@ fn check_carry(carry: &[String], fields: &[Vec<String>]) -> Result<()> {
     for (i, name) in carry.iter().enumerate() {
         let taken = MESSAGE_COLUMNS.contains(&name.as_str()) || name == "batch_id" || carry[..i].contains(name);
         if taken || fields.iter().flatten().any(|field| field == name) {
-            let summary = format!("`--carry {name}` would stand beside another column of that name in the message rows");
+            let summary =
+                format!("`--carry {name}` would stand beside another column of that name in the message rows");
             return Err(Error::new(Kind::Usage, summary).hint("leave it out, or rename the column in the input"));
         }
     }
@@ -260,7 +261,14 @@ impl MessageRows {
     }
 
     /// Adds a message. `texts` are the rendered fields, for the columns named by `placement`; other fields are null.
-    pub fn push(&mut self, dispatch_id: &str, who: &Who<'_>, variant: Option<&str>, places: &[usize], texts: &[String]) {
+    pub fn push(
+        &mut self,
+        dispatch_id: &str,
+        who: &Who<'_>,
+        variant: Option<&str>,
+        places: &[usize],
+        texts: &[String],
+    ) {
         let Some(trigger) = who.trigger else { return };
         let columns = &mut self.columns;
         let fixed = [

@@ -17,7 +17,12 @@ pub fn scope_of(campaign: &Campaign, variant: &Variant, trigger: &Trigger<'_>) -
         ("api_trigger_properties", Value::Object(trigger.properties.to_map())),
         ("external_user_id", if external { text(&trigger.recipient.id) } else { Value::Null }),
         ("recipient", text(&trigger.recipient.profile_key())),
-        ("campaign", Value::Object(Map::from_iter([("id", &campaign.id), ("name", &campaign.name)].map(|(k, v)| (k.to_owned(), text(v)))))),
+        (
+            "campaign",
+            Value::Object(Map::from_iter(
+                [("id", &campaign.id), ("name", &campaign.name)].map(|(k, v)| (k.to_owned(), text(v))),
+            )),
+        ),
         ("variant", variant.name.as_deref().map_or(Value::Null, text)),
         ("send_id", trigger.send_id.as_deref().map_or(Value::Null, text)),
         ("triggered_at", trigger.triggered_at.map_or(Value::Null, |at| Value::String(format_micros(at)))),
@@ -30,13 +35,16 @@ pub fn scope_of(campaign: &Campaign, variant: &Variant, trigger: &Trigger<'_>) -
 /// One bit a variant: whether a message could be produced in at least one channel. `asked` has the bits that matter.
 pub fn receivable_mask(campaign: &Campaign, trigger: &Trigger<'_>, asked: u8) -> u8 {
     let mut buffer = String::new();
-    campaign.variants.iter().enumerate().filter(|(number, _)| asked & (1 << number) != 0).fold(0, |mask, (number, variant)| {
-        let receivable = variant.always_receivable() || {
-            let scope = scope_of(campaign, variant, trigger);
-            variant.messages.iter().any(|message| would_render(message, &scope, &mut buffer))
-        };
-        mask | (u8::from(receivable) << number)
-    })
+    campaign.variants.iter().enumerate().filter(|(number, _)| asked & (1 << number) != 0).fold(
+        0,
+        |mask, (number, variant)| {
+            let receivable = variant.always_receivable() || {
+                let scope = scope_of(campaign, variant, trigger);
+                variant.messages.iter().any(|message| would_render(message, &scope, &mut buffer))
+            };
+            mask | (u8::from(receivable) << number)
+        },
+    )
 }
 
 fn would_render(message: &ChannelMessage, scope: &Scope, buffer: &mut String) -> bool {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::plan::check_attributes;
 use crate::campaigns::{self, Campaign, LoadOptions, Status};
 use crate::error::Result;
 use crate::input::{InputOptions, Inputs};
@@ -66,14 +67,15 @@ pub struct Checked {
 /// All faults of the campaigns (kind `Definition`), or all faults of the input files (kind `Input`).
 pub fn check(settings: &CheckSettings) -> Result<Checked> {
     let campaigns = campaigns::load(&settings.campaigns, &settings.load)?;
-    let campaigns = campaigns.loaded.iter().map(check_campaign).collect();
+    let checked = campaigns.loaded.iter().map(check_campaign).collect();
     if settings.inputs.is_empty() {
-        return Ok(Checked { campaigns, files: Vec::new() });
+        return Ok(Checked { campaigns: checked, files: Vec::new() });
     }
     let spool = Spool::new();
     let inputs = Inputs::open(&settings.inputs, InputOptions { spool: spool.0.clone(), ..settings.input.clone() })?;
+    check_attributes(&campaigns, &inputs)?;
     let files = inputs.files().iter().map(|f| CheckedFile { name: f.name.clone(), bytes: f.bytes }).collect();
-    Ok(Checked { campaigns, files })
+    Ok(Checked { campaigns: checked, files })
 }
 
 /// A folder for unpacked input, removed at the end.
@@ -114,11 +116,17 @@ fn check_campaign(campaign: &Campaign) -> CheckedCampaign {
 fn warnings(campaign: &Campaign, channels: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if campaign.slices.has_control() && channels > 1 {
-        warnings.push("a control group over several channels: platforms offer it for single-channel campaigns only".to_owned());
+        warnings.push(
+            "a control group over several channels: platforms offer it for single-channel campaigns only".to_owned(),
+        );
     }
-    warnings.extend(campaign.variants.iter().filter(|v| v.percent == 0).map(|v| {
-        format!("variant `{}` has 0 percent: nobody gets it", v.name.as_deref().unwrap_or_default())
-    }));
+    warnings.extend(
+        campaign
+            .variants
+            .iter()
+            .filter(|v| v.percent == 0)
+            .map(|v| format!("variant `{}` has 0 percent: nobody gets it", v.name.as_deref().unwrap_or_default())),
+    );
     warnings
 }
 
@@ -126,7 +134,8 @@ impl Checked {
     /// For `--json`.
     pub fn to_json(&self) -> Value {
         let campaign = |c: &CheckedCampaign| {
-            let variants: Vec<_> = c.variants.iter().map(|(name, percent)| json!({"name": name, "percent": percent})).collect();
+            let variants: Vec<_> =
+                c.variants.iter().map(|(name, percent)| json!({"name": name, "percent": percent})).collect();
             json!({
                 "id": c.id, "status": c.status, "window_seconds": c.window_seconds, "variants": variants,
                 "channels": c.channels, "can_fail": c.can_fail, "warnings": c.warnings,

@@ -54,9 +54,14 @@ mod table {
         let reader = Cursor::new(bytes);
         match path.extension().and_then(|e| e.to_str()) {
             Some("parquet") => ParquetReader::new(reader).finish(),
-            Some("ndjson" | "jsonl" | "json") => JsonReader::new(reader).with_json_format(JsonFormat::JsonLines).finish(),
+            Some("ndjson" | "jsonl" | "json") => {
+                JsonReader::new(reader).with_json_format(JsonFormat::JsonLines).finish()
+            }
             // Every column as text: an id such as `007` must not become a number.
-            Some("csv") => CsvReadOptions::default().with_infer_schema_length(Some(0)).into_reader_with_file_handle(reader).finish(),
+            Some("csv") => CsvReadOptions::default()
+                .with_infer_schema_length(Some(0))
+                .into_reader_with_file_handle(reader)
+                .finish(),
             _ => polars_bail!(ComputeError: "expected a file named `.parquet`, `.ndjson`, `.jsonl` or `.csv`"),
         }
     }

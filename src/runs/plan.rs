@@ -75,6 +75,7 @@ impl Plan {
         };
         let schemas = Schemas::new(&rules)?;
         let inputs = Inputs::open(&settings.inputs, options)?;
+        check_attributes(&rules.campaigns, &inputs)?;
         let records = records(&inputs)?;
         let flags = settings.semantic_flags();
         let config_digest = digest(&rules.campaigns, exclude_digest, &records, &flags);
@@ -83,12 +84,25 @@ impl Plan {
     }
 }
 
+/// Attribute names have values only where rows bring attributes.
+///
+/// # Errors
+/// Every template that mentions one although no input can have any (kind `Definition`).
+pub fn check_attributes(campaigns: &Campaigns, inputs: &Inputs) -> Result<()> {
+    let faults = if inputs.may_have_attributes() { Vec::new() } else { campaigns::attribute_faults(&campaigns.loaded) };
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Definition, "the campaigns print attributes, and the input has none").with_faults(faults))
+}
+
 fn records(inputs: &Inputs) -> Result<Vec<InputRecord>> {
     let files = inputs.files().iter().zip(inputs.digests()?);
     let records: Vec<InputRecord> =
         files.map(|(f, digest)| InputRecord { name: f.name.clone(), bytes: f.bytes, digest }).collect();
     for (i, record) in records.iter().enumerate() {
-        let same = |other: &&InputRecord| other.digest == record.digest && other.bytes == record.bytes && record.bytes > 0;
+        let same =
+            |other: &&InputRecord| other.digest == record.digest && other.bytes == record.bytes && record.bytes > 0;
         if let Some(twin) = records[..i].iter().find(same) {
             let summary = format!("`{}` and `{}` hold the same bytes", twin.name, record.name);
             return Err(Error::new(Kind::Input, summary).hint("leave one of them out: its triggers would count twice"));
@@ -98,7 +112,12 @@ fn records(inputs: &Inputs) -> Result<Vec<InputRecord>> {
 }
 
 /// Names of inputs are left out: a file that was renamed or fetched again is the same input.
-fn digest(campaigns: &Campaigns, exclude: Option<Digest>, records: &[InputRecord], flags: &serde_json::Value) -> Digest {
+fn digest(
+    campaigns: &Campaigns,
+    exclude: Option<Digest>,
+    records: &[InputRecord],
+    flags: &serde_json::Value,
+) -> Digest {
     let files: BTreeMap<_, _> = campaigns.loaded.iter().map(|c| (&c.id, &c.files)).collect();
     let config = json!({
         "inputs": records.iter().map(|r| r.digest.to_string()).collect::<Vec<_>>(),

@@ -46,13 +46,12 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
     let definitions = Definitions::load(settings)?;
     let out = OutFolder::open(disk.clone(), &settings.out, settings.wait_lock)?;
     let state = open_state(&disk, settings)?;
-    let keep = state.as_ref().and_then(|s| s.manifest().pending.as_ref()).map(|p| p.staged.clone());
     if let Some(state) = &state {
         commit::check_fence(state, &out)?;
         commit::roll_forward(state, &out)?;
         commit::remember(state, &out)?;
     }
-    out.clear_staging(keep.as_deref())?;
+    out.clear_staging(state.as_ref().map(|s| s.manifest().state_id.as_str()))?;
     let options = InputOptions { spool: out.spool(), ..settings.input.clone() };
     let mut plan = Plan::new(settings, definitions, options)?;
     if let Some(finished) = already_committed(&plan, state.as_ref(), &out)? {
@@ -65,21 +64,14 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
     if settings.dry_run {
         return dry_run(&plan, settings, state.as_ref(), progress);
     }
-    let ran = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
-    match ran.and_then(|staged| commit_staged(staged, &plan, state, &out)) {
-        Ok(finished) => Ok(finished),
-        Err(error) => {
-            // A run that is committed but not published must stay where its state looks for it.
-            let committed = error.summary.starts_with(COMMITTED);
-            if !committed {
-                let _ = disk.remove_dir_all(&out.staged(&plan.run_id));
-            }
-            Err(error)
-        }
+    out.check_free(&plan.run_id)?;
+    let staged = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
+    let staged = staged.inspect_err(|_| out.discard(&plan.run_id))?;
+    match state {
+        Some(state) => commit_with_state(staged, &plan, state, &out),
+        None => commit_stateless(staged, &plan, &out),
     }
 }
-
-const COMMITTED: &str = "the run is committed, but";
 
 fn open_state(disk: &Arc<dyn Disk>, settings: &RunSettings) -> Result<Option<State>> {
     let StateUse::Folder { path, create } = &settings.state else { return Ok(None) };
@@ -97,17 +89,17 @@ fn floors(plan: &Plan, state: &State) -> Vec<Option<i64>> {
 /// The same id with the same digest is done already; with another digest it is a mistake.
 fn already_committed(plan: &Plan, state: Option<&State>, out: &OutFolder) -> Result<Option<Finished>> {
     let published = out.published(&plan.run_id);
-    let in_state = state.and_then(|s| s.manifest().runs.iter().find(|r| r.run_id == plan.run_id));
-    let known = match (in_state, state) {
-        (Some(record), _) => Some((record.config_digest, record.exit_code, record.out.clone())),
-        (None, _) => out.manifest(&plan.run_id)?.map(|m| (m.config_digest, m.exit_code, published.clone())),
+    let in_state = state.and_then(|s| s.manifest().run(&plan.run_id));
+    let known = match in_state {
+        Some(record) => Some((record.config_digest.clone(), record.exit_code, PathBuf::from(&record.out))),
+        None => out.manifest(&plan.run_id)?.map(|m| (m.config_digest.to_string(), m.exit_code, published)),
     };
     let Some((digest, exit_code, place)) = known else { return Ok(None) };
     if in_state.is_none() && state.is_some() {
         let summary = format!("`{}` holds a run of this id that this state knows nothing of", place.display());
         return Err(Error::new(Kind::Output, summary).hint("use another `--out`, or the state that it was run with"));
     }
-    if digest != plan.config_digest {
+    if digest != plan.config_digest.to_string() {
         let summary = format!("run `{}` is committed already, with other inputs, campaigns or flags", plan.run_id);
         return Err(Error::new(Kind::Output, summary).hint("give another `--run-id`, or none"));
     }
@@ -121,7 +113,7 @@ fn check_consumed(plan: &Plan, state: &State, allowed: bool) -> Result<()> {
     }
     // An empty file holds nothing to consume, and every empty night is the same bytes.
     let consumed = plan.records.iter().filter(|input| input.bytes > 0).filter_map(|input| {
-        let run = state.manifest().runs.iter().find(|run| run.inputs.contains(&input.digest))?;
+        let run = state.manifest().consumer_of(&input.digest.to_string())?;
         Some(crate::error::Fault::new(input.name.clone(), format!("was consumed by run `{}`", run.run_id)))
     });
     let faults: Vec<_> = consumed.collect();
@@ -191,13 +183,16 @@ fn execute_plan<S: DeliverySink>(
     sink: &mut S,
     progress: &dyn Progress,
 ) -> Result<Executed> {
-    let receipts = state.map(State::receipts);
-    let receipts = receipts.map(|r| r as &dyn ReceiptSource);
+    let receipts = state.map(State::receipts).transpose()?;
+    let receipts = receipts.as_ref().map(|r| r as &dyn ReceiptSource);
     let executed = execute(&plan.rules, &plan.schemas, &plan.inputs, receipts, sink, progress)?;
     if executed.ledger.balances() {
         return Ok(executed);
     }
-    Err(Error::new(Kind::Internal, "the ledger does not balance: a trigger was lost or counted twice; nothing was committed"))
+    Err(Error::new(
+        Kind::Internal,
+        "the ledger does not balance: a trigger was lost or counted twice; nothing was committed",
+    ))
 }
 
 /// The exit code of a run that may commit, or why it may not.
@@ -220,7 +215,13 @@ fn judge(executed: &Executed, settings: &RunSettings) -> Result<u8> {
     }
 }
 
-fn summary(plan: &Plan, settings: &RunSettings, state: Option<&State>, executed: &Executed, files: &[WrittenFile]) -> Summary {
+fn summary(
+    plan: &Plan,
+    settings: &RunSettings,
+    state: Option<&State>,
+    executed: &Executed,
+    files: &[WrittenFile],
+) -> Summary {
     let seconds = |(name, time): &(&'static str, Duration)| (*name, time.as_secs_f64());
     Summary {
         run_id: plan.run_id.clone(),
@@ -239,23 +240,25 @@ fn summary(plan: &Plan, settings: &RunSettings, state: Option<&State>, executed:
     }
 }
 
-fn commit_staged(staged: Staged, plan: &Plan, state: Option<State>, out: &OutFolder) -> Result<Finished> {
+/// Once the commit is attempted, what is staged stays: after an error only the manifest on disk says whether the run is
+/// committed, and the next start acts on what it says.
+fn commit_with_state(staged: Staged, plan: &Plan, mut state: State, out: &OutFolder) -> Result<Finished> {
+    let generation = commit::stage_receipts(&state, plan, staged.manifest.exit_code, &staged.receipts, out);
+    let generation = generation.inspect_err(|_| out.discard(&plan.run_id))?;
+    commit::commit(&mut state, generation, out, &plan.run_id, &staged.manifest).map_err(|error| {
+        error.hint("run the same command again: it finishes what was committed, and decides nothing twice")
+    })?;
+    Ok(finished(out.published(&plan.run_id), staged.manifest.exit_code, staged.summary))
+}
+
+fn commit_stateless(staged: Staged, plan: &Plan, out: &OutFolder) -> Result<Finished> {
     let published = out.published(&plan.run_id);
-    match state {
-        Some(mut state) => {
-            let before = state.manifest().generation;
-            commit::commit(&mut state, out, plan, &staged.manifest, staged.receipts).map_err(|error| {
-                match state.manifest().generation > before {
-                    true => Error { summary: format!("{COMMITTED} {}", error.summary), ..error }
-                        .hint("run the same command again: it publishes the run and decides nothing twice"),
-                    false => error,
-                }
-            })?;
-        }
-        None => out.publish(&out.staged(&plan.run_id), &published)?,
-    }
-    let outcome = RunOutcome::Ran(Box::new(staged.summary));
-    Ok(Finished { exit_code: staged.manifest.exit_code, published: Some(published), outcome })
+    out.publish(&out.staged(&plan.run_id), &published).inspect_err(|_| out.discard(&plan.run_id))?;
+    Ok(finished(published, staged.manifest.exit_code, staged.summary))
+}
+
+fn finished(published: PathBuf, exit_code: u8, summary: Summary) -> Finished {
+    Finished { exit_code, published: Some(published), outcome: RunOutcome::Ran(Box::new(summary)) }
 }
 
 fn dry_run(plan: &Plan, settings: &RunSettings, state: Option<&State>, progress: &dyn Progress) -> Result<Finished> {

@@ -36,7 +36,8 @@ pub fn verify(run_dir: &Path) -> Result<Verified> {
 
 fn parse(path: &Path, text: &str) -> Result<RunManifest> {
     let broken = |e| Error::new(Kind::Output, format!("`{}` is damaged", path.display())).caused_by(e);
-    let format = serde_json::from_str::<serde_json::Value>(text).map_err(broken)?.get("format").and_then(|f| f.as_u64());
+    let format =
+        serde_json::from_str::<serde_json::Value>(text).map_err(broken)?.get("format").and_then(|f| f.as_u64());
     if let Some(newer) = format.filter(|f| *f > u64::from(RUN_FORMAT)) {
         let summary = format!("`{}` has format {newer}; this version reads up to {RUN_FORMAT}", path.display());
         return Err(Error::new(Kind::Output, summary).hint("use the version that wrote it, or a later one"));
@@ -52,11 +53,17 @@ fn check_ledger(manifest: &RunManifest) -> Vec<Fault> {
         ("decisions", rows(|k| matches!(k, FileKind::Decisions)), total.triggers),
         ("messages", rows(|k| matches!(k, FileKind::Deliveries { .. })), total.messages.values().sum()),
         ("rejected rows", rows(|k| matches!(k, FileKind::Rejected)), total.rejected.values().sum()),
-        ("dropped messages", rows(|k| matches!(k, FileKind::Dropped)), total.messages_dropped.values().flat_map(|r| r.values()).sum()),
+        (
+            "dropped messages",
+            rows(|k| matches!(k, FileKind::Dropped)),
+            total.messages_dropped.values().flat_map(|r| r.values()).sum(),
+        ),
     ];
     let different = compared.into_iter().filter(|(_, found, counted)| found != counted);
     let mut faults: Vec<Fault> = different
-        .map(|(what, found, counted)| Fault::new("manifest.json", format!("counts {counted} {what}, its files hold {found}")))
+        .map(|(what, found, counted)| {
+            Fault::new("manifest.json", format!("counts {counted} {what}, its files hold {found}"))
+        })
         .collect();
     if !manifest.ledger.balances() {
         faults.push(Fault::new("manifest.json", "the ledger does not balance"));

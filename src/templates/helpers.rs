@@ -1,6 +1,6 @@
 //! Our helpers as the crate wants them: printing, values of paths, inline functions, `if`, `unless`, `each`.
 //!
-//! The first argument of a printing, value or inline helper is the number of its site; see [`super::emit`].
+//! The first argument of a printing, value or inline helper is the number of its site; see [`super::emit()`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;

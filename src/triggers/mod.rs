@@ -13,8 +13,8 @@ pub use dispatch::Dispatch;
 pub use outcome::{Outcome, Reason};
 pub use properties::{MAX_DEPTH, MAX_PROPERTIES_BYTES, Properties, PropertiesFault, number_text, print_json};
 pub(crate) use properties::{normalised, text_depth};
-pub use redact::redact;
 pub use recipient::{Recipient, RecipientKind};
+pub use redact::redact;
 pub use time::{EpochUnit, MICROS_PER_SECOND, Micros, TimeError, TimeReader, format_micros};
 
 use std::borrow::Cow;

@@ -74,7 +74,7 @@ fn string_length(content: &[u8], escapes: usize) -> usize {
 fn closes(backslashes: usize, levels: u32) -> bool {
     let mut left = backslashes;
     for _ in 0..=levels {
-        if left % 2 == 0 {
+        if left.is_multiple_of(2) {
             return true;
         }
         left /= 2;

@@ -93,6 +93,11 @@ impl ParquetFile {
         })
     }
 
+    /// Whether rows of this file can have attributes.
+    pub fn has_attributes(&self) -> bool {
+        self.everything.attributes.is_some()
+    }
+
     /// The pieces of the file in order: each row group, or several of at most `options.split_rows` rows of it. A row
     /// group without rows has none.
     pub fn splits(&self) -> Vec<ParquetSplit> {
