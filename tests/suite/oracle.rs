@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use arrow_array::RecordBatch;
 use proptest::prelude::*;
-use proptest::test_runner::Config;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, TestRunner};
 use retrigger::campaigns::{self, LoadOptions};
 use retrigger::eligibility::Clock;
 use retrigger::error::Result;
@@ -23,8 +24,8 @@ use crate::harness::{self, Ran, Record, Site, Who, attempt, records};
 use crate::oracle_cases::{Drawn, History, Step, definition, edit, history, steady_history};
 use crate::oracle_model::{Camp, Fact, Fate, Flags, Key, Line, Past, Trig, expect, identity, window};
 
-fn config(cases: u32) -> Config {
-    Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() }
+fn config(cases: u32, max_shrink_iters: u32) -> Config {
+    Config { cases, failure_persistence: None, max_shrink_iters, ..Config::default() }
 }
 
 fn recipient(who: &Who) -> Recipient<'_> {
@@ -348,7 +349,7 @@ fn check_spacing(before: &[(Key, Fact)], added: &[(Key, Fact)], camps: &[Camp]) 
 }
 
 proptest! {
-    #![proptest_config(config(1_500))]
+    #![proptest_config(config(1_500, 5_000))]
 
     #[test]
     fn the_engine_decides_and_renders_as_the_naive_reference(history in history()) {
@@ -360,7 +361,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(400))]
+    #![proptest_config(config(400, 5_000))]
 
     #[test]
     fn no_receipt_that_a_run_decides_is_closer_than_the_window_to_another(history in history()) {
@@ -456,7 +457,7 @@ fn run_with_files(site: &Site, step: &Step, lines: &[Line], number: usize, state
 }
 
 proptest! {
-    #![proptest_config(config(60))]
+    #![proptest_config(config(60, 300))]
 
     #[test]
     fn whole_runs_of_files_decide_and_render_as_the_naive_reference(mut history in history()) {
@@ -470,6 +471,70 @@ proptest! {
             number += 1;
             run_with_files(site, step, lines, number, history.stateless)
         })?;
+    }
+}
+
+/// Reference 6.3: whoever has received a campaign never enters control, even where the receipt is earlier than an enrolment.
+#[test]
+fn a_receipt_beats_an_enrolment_whatever_their_order() {
+    let site = Site::new();
+    let trigger = |time: &str, name: &str| {
+        site.write(&format!("in/{name}.ndjson"), harness::ndjson(&[harness::Row::new("ada", "c", time)]))
+    };
+    let run = |control: u8, time: &str| {
+        let arm = json!({"name": "A", "percent": 100 - control, "messages": {"sms": {"text": "hi"}}});
+        site.campaign(&json!({"id": "c", "reeligibility": "always", "control_percent": control, "variants": [arm]}));
+        let settings = site.settings(&[trigger(time, &format!("{control}-{time}"))]);
+        let ran = harness::commit(&RunSettings { clock: Clock::Event, state: site.state("state"), ..settings });
+        ran.fates()[0].to_owned()
+    };
+    let fates = [run(100, "2026-11-10"), run(0, "2026-11-05"), run(100, "2026-11-12")];
+    assert_eq!(fates, ["control", "sent", "sent"]);
+}
+
+/// What the oracle never meets it cannot judge.
+#[test]
+fn random_histories_meet_every_outcome_and_reason_many_times() {
+    let mut runner = TestRunner::deterministic();
+    let mut met: BTreeMap<&str, usize> = BTreeMap::new();
+    for _ in 0..300 {
+        let history = history().new_tree(&mut runner).unwrap().current();
+        let (mut camps, mut past) = (history.camps.clone(), Past::new());
+        for step in &history.steps {
+            edit(&mut camps, &step.edits);
+            for fate in expect(&camps, &step.flags, &mut past, &step.lines()) {
+                *met.entry(fate.reason.unwrap_or(fate.outcome)).or_default() += 1;
+                let partly = fate.outcome == "sent" && fate.channels.iter().any(|(_, message)| message.is_err());
+                *met.entry("sent in some channels").or_default() += usize::from(partly);
+            }
+        }
+    }
+    let reasons = [
+        "sent",
+        "sent in some channels",
+        "control",
+        "out_of_scope",
+        "duplicate_recipient",
+        "paused",
+        "excluded",
+        "too_late",
+        "history_expired",
+        "duplicate_trigger",
+        "already_received",
+        "within_window",
+        "aborted",
+        "missing_value",
+        "render_error",
+        "bad_json",
+        "no_recipient",
+        "too_deep",
+        "missing_field",
+        "in_future",
+        "unknown_campaign",
+        "campaign_broken",
+    ];
+    for reason in reasons {
+        assert!(met.get(reason).is_some_and(|times| *times >= 20), "{reason}: {met:?}");
     }
 }
 

@@ -225,11 +225,11 @@ fn decide(camp: &Camp, assigned: Option<usize>, facts: &mut Vec<Fact>, at: i64, 
     fate
 }
 
-/// The variant of a recipient, `None` for control (reference 6.3, R23). Ties of an instant: a variant that is there beats
-/// one that is not, which beats an enrolment.
+/// The variant of a recipient, `None` for control (reference 6.3, R23). Any receipt beats an enrolment: who has received
+/// the campaign never enters control. Of receipts of one instant, that of a variant that is still there counts.
 fn assigned(camp: &Camp, facts: &[Fact], who: &Who) -> Option<usize> {
     let place = |fact: &Fact| camp.arms.iter().position(|arm| Some(arm.name) == fact.received);
-    let newest = facts.iter().max_by_key(|fact| (fact.at, fact.received.is_some(), place(fact)));
+    let newest = facts.iter().max_by_key(|fact| (fact.received.is_some(), fact.at, place(fact)));
     let text = match who {
         Who::External(id) | Who::Braze(id) => id.clone(),
         Who::Email(_) => identity(who).1,
