@@ -362,10 +362,9 @@ fn a_manifest_with_any_byte_flipped_is_an_error_that_names_it_or_the_same() {
     assert!(opened <= 32, "{opened} flips were not noticed");
 }
 
-/// Opens a damaged copy and reads all of it: the error, or the receipts.
+/// Opens a damaged state and reads all of it: the error, or the receipts.
 fn read_damaged(dir: &Path) -> Result<Vec<Seen>> {
-    let state = open(dir)?;
-    read(&state)
+    read(&open(dir)?)
 }
 
 #[test]
@@ -396,17 +395,23 @@ fn a_flipped_bit_in_a_receipt_file_is_never_read_past() {
         let path = folder.path().join(&record.name);
         let whole = fs::read(&path).unwrap();
         let file = fs::File::options().write(true).open(&path).unwrap();
-        // Every byte of the footer once, and many of the rest.
-        let footer = whole.len().saturating_sub(2_000)..whole.len();
+        // Every other byte of the footer, and many of the rest.
+        let footer = (whole.len().saturating_sub(2_000)..whole.len()).step_by(2);
         let places: Vec<usize> = footer.chain((0..300).map(|_| numbers.below(whole.len() as u64) as usize)).collect();
         for place in places {
             let flipped = whole[place] ^ (1 << numbers.below(8));
             file.write_all_at(&[flipped], place as u64).unwrap();
-            let error = error_of(read_damaged(folder.path()));
-            assert!(error.kind == Kind::State && error.to_string().contains(&record.name), "byte {place}: {error}");
-            if let Ok(state) = open(folder.path()) {
-                let error = error_of(state.verify());
-                assert!(error.to_string().contains(&record.name), "byte {place}: {error}");
+            let named = |error: Error| {
+                assert!(error.kind == Kind::State && error.to_string().contains(&record.name), "byte {place}: {error}");
+            };
+            match open(folder.path()) {
+                Err(error) => named(error),
+                Ok(state) => {
+                    named(error_of(read(&state)));
+                    if place % 8 == 0 {
+                        named(error_of(state.verify()));
+                    }
+                }
             }
             file.write_all_at(&whole[place..=place], place as u64).unwrap();
         }
