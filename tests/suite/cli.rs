@@ -128,7 +128,7 @@ fn a_failed_trigger_counts_as_bad_too() {
 #[test]
 fn a_missing_state_is_not_an_empty_state() {
     let sandbox = one_row();
-    let ended = sandbox.run("--state sate").with_code(1).says("there is no state in `sate`");
+    let ended = sandbox.run("--state sate").with_code(1).says("the state folder `sate` does not exist");
     ended.says("retrigger state init sate").says("--create-state");
     sandbox.assert_nothing_left();
     assert!(!sandbox.exists("sate"));
@@ -141,7 +141,7 @@ fn a_locked_state_ends_with_75() {
     let sandbox = with_state(one_row());
     let lock = hold(&sandbox.path("state/lock"));
     let ended = sandbox.run("--state state").with_code(75);
-    ended.says("in use by another run").says("--wait-lock");
+    ended.says("in use by another process").says("--wait-lock");
     sandbox.assert_nothing_left();
     drop(lock);
     sandbox.run("--state state").with_code(0);
@@ -562,10 +562,10 @@ fn verify_accepts_a_run_and_names_what_was_changed() {
 fn a_state_is_made_once_and_shows_what_it_holds() {
     let sandbox = one_row();
     assert!(sandbox.call(&["state", "init", "state"]).with_code(0).stdout.starts_with("state "));
-    sandbox.call(&["state", "init", "state"]).with_code(1).says("holds a state already");
+    sandbox.call(&["state", "init", "state"]).with_code(1).says("is a state already");
     sandbox.write("full/something", "x");
     sandbox.call(&["state", "init", "full"]).with_code(1).says("is not empty");
-    sandbox.call(&["state", "show", "absent"]).with_code(1).says("there is no state");
+    sandbox.call(&["state", "show", "absent"]).with_code(1).says("does not exist");
     sandbox.run("--state state").with_code(0);
     let json = sandbox.call(&["state", "show", "--json", "state"]).with_code(0).json();
     assert_eq!((&json["generation"], &json["receipts"], &json["runs"]), (&1.into(), &1.into(), &1.into()));

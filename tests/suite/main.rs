@@ -10,4 +10,5 @@ mod metamorphic;
 mod oracle;
 mod oracle_cases;
 mod oracle_model;
+mod readback;
 mod sandbox;
