@@ -20,8 +20,8 @@ use crate::runs::{CheckSettings, MaxBad, RenderSettings, RenderWhat, RunSettings
 use crate::templates::{Escape, OnMissing};
 use crate::triggers::{EpochUnit, MICROS_PER_SECOND, Micros, TimeReader};
 
-/// Bytes of one NDJSON split.
-const SPLIT_BYTES: u64 = 4 << 20;
+/// Bytes of one NDJSON split. Small, since what a split writes is held in memory and a line of two bytes is a rejected row.
+const SPLIT_BYTES: u64 = 1 << 20;
 
 /// Rows of one Parquet split.
 const SPLIT_ROWS: usize = 131_072;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check::Spool;
+use super::check::spool;
 use super::commit;
 use super::manifest::{RUN_FORMAT, RunManifest, Summary, peak_rss_bytes};
 use super::out::{OutFolder, wait_for};
@@ -155,11 +155,10 @@ fn stage(
             folder.write_file(&root.join(name), text.as_bytes())?;
         }
     }
-    let mut summary = summary(plan, settings, state, &executed, folder.seal()?);
+    let summary = summary(plan, settings, state, &executed, folder.seal()?);
     let text = format!("{:#}\n", summary.to_json());
     folder.write_file(Path::new("summary.json"), text.as_bytes())?;
     let files = folder.close()?;
-    summary.bytes_written = files.iter().map(|f| f.bytes).sum();
     let manifest = RunManifest {
         format: RUN_FORMAT,
         written_by: format!("retrigger {}", env!("CARGO_PKG_VERSION")),
@@ -275,8 +274,8 @@ fn dry_run(
         StateUse::Folder { path, create: true } if !disk.exists(&path.join("manifest.json")) => None,
         _ => open_state(&disk, settings)?,
     };
-    let spool = Spool::new();
-    let options = InputOptions { spool: spool.0.clone(), ..settings.input.clone() };
+    let spool = spool()?;
+    let options = InputOptions { spool: spool.path().to_owned(), ..settings.input.clone() };
     let mut plan = Plan::new(settings, definitions, options)?;
     if let Some(state) = &state {
         commit::check_fence(state, &out)?;
