@@ -311,6 +311,22 @@ fn a_replay_into_a_new_state_names_its_messages_alike() {
     assert!(first.len() > 100);
 }
 
+/// A caller that writes its keys in another order, or `null` for what is absent, names the same messages.
+#[test]
+fn the_order_of_keys_and_nulls_are_no_part_of_a_name() {
+    let site = site();
+    let rows: Vec<Row> = rows(300).into_iter().filter(|row| row.campaign == "shipped").collect();
+    let turned = rows.iter().cloned().map(|row| {
+        let properties = row.properties.clone().into_iter().rev().chain([("none".to_owned(), json!(null))]).collect();
+        Row { properties, ..row }
+    });
+    let turned: Vec<Row> = turned.collect();
+    let plain = commit(&site.settings(&[site.write("in/plain.ndjson", ndjson(&rows))]));
+    let turned = commit(&site.settings(&[site.write("in/turned.ndjson", ndjson(&turned))]));
+    assert_rows(&turned.messages_anywhere(), &plain.messages_anywhere(), "turned");
+    assert!(plain.messages.len() > 30);
+}
+
 #[test]
 fn a_replay_into_the_same_state_sends_only_what_has_no_window_and_under_the_same_names() {
     let site = site();
