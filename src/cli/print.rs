@@ -164,6 +164,10 @@ pub fn checked(checked: &Checked) -> String {
         for (name, percent) in campaign.variants.iter().filter(|(name, _)| name.is_some()) {
             let _ = writeln!(text, "  {percent:>3} % {}", name.as_deref().unwrap_or_default());
         }
+        let control = 100 - campaign.variants.iter().map(|(_, percent)| percent).sum::<u8>();
+        if control > 0 {
+            let _ = writeln!(text, "  {control:>3} % in control");
+        }
         campaign.warnings.iter().for_each(|warning| {
             let _ = writeln!(text, "  warning: {warning}");
         });
