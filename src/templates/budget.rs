@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::fmt;
 
-use handlebars::{RenderError, RenderErrorReason};
 use serde_json::Value;
 
 /// Most that one render of a template with loops may cost.
@@ -45,13 +44,10 @@ pub(super) fn begin(limited: bool) {
 }
 
 /// Takes from what is left.
-pub(super) fn charge(cost: u64) -> Result<(), RenderError> {
+pub(super) fn charge(cost: u64) -> Result<(), Limit> {
     let left = LEFT.get().checked_sub(cost);
     LEFT.set(left.unwrap_or(0));
-    match left {
-        Some(_) => Ok(()),
-        None => Err(RenderErrorReason::NestedError(Box::new(Limit::Work)).into()),
-    }
+    left.map(drop).ok_or(Limit::Work)
 }
 
 /// What copying a value costs.

@@ -7,6 +7,8 @@ use super::functions::{self, Function};
 pub(super) enum Use {
     /// `{{name …}}` and `(name …)`: a pure function over values.
     Inline(Function),
+    /// One whose result is true or false, so that `{{#name …}}…{{else}}…{{/name}}` works too.
+    Condition(Function),
     /// `{{#name …}}…{{/name}}`.
     Block,
 }
@@ -35,6 +37,10 @@ const fn pure(name: &'static str, function: Function, fewest: usize, most: usize
     Spec { name, used: Use::Inline(function), fewest, most, keys: &[], never_stops: true, example }
 }
 
+const fn condition(name: &'static str, function: Function, fewest: usize, most: usize, example: &'static str) -> Spec {
+    Spec { name, used: Use::Condition(function), fewest, most, keys: &[], never_stops: true, example }
+}
+
 const fn block(name: &'static str, keys: &'static [&'static str], example: &'static str) -> Spec {
     Spec { name, used: Use::Block, fewest: 1, most: 1, keys, never_stops: true, example }
 }
@@ -50,7 +56,7 @@ pub(super) static HELPERS: [Spec; 20] = [
         never_stops: false,
         example: "{{abort_message \"reason\"}}",
     },
-    pure("and", functions::and, 2, ANY, "{{#if (and a b)}}"),
+    condition("and", functions::and, 2, ANY, "{{#if (and a b)}}"),
     Spec {
         name: "date",
         used: Use::Inline(functions::date),
@@ -62,16 +68,16 @@ pub(super) static HELPERS: [Spec; 20] = [
     },
     pure("default", functions::default, 2, 2, "{{default value \"fallback\"}}"),
     block("each", &[], "{{#each items as |item|}}…{{/each}}"),
-    pure("eq", functions::eq, 2, 2, "{{#if (eq a b)}}"),
-    pure("gt", functions::gt, 2, 2, "{{#if (gt a b)}}"),
-    pure("gte", functions::gte, 2, 2, "{{#if (gte a b)}}"),
+    condition("eq", functions::eq, 2, 2, "{{#if (eq a b)}}"),
+    condition("gt", functions::gt, 2, 2, "{{#if (gt a b)}}"),
+    condition("gte", functions::gte, 2, 2, "{{#if (gte a b)}}"),
     block("if", &["includeZero"], "{{#if value}}…{{/if}}"),
     pure("lookup", functions::lookup, 2, 2, "{{lookup items 0}}"),
     pure("lower", functions::lower, 1, 1, "{{lower value}}"),
-    pure("lt", functions::lt, 2, 2, "{{#if (lt a b)}}"),
-    pure("lte", functions::lte, 2, 2, "{{#if (lte a b)}}"),
-    pure("ne", functions::ne, 2, 2, "{{#if (ne a b)}}"),
-    pure("not", functions::not, 1, 1, "{{#if (not value)}}"),
+    condition("lt", functions::lt, 2, 2, "{{#if (lt a b)}}"),
+    condition("lte", functions::lte, 2, 2, "{{#if (lte a b)}}"),
+    condition("ne", functions::ne, 2, 2, "{{#if (ne a b)}}"),
+    condition("not", functions::not, 1, 1, "{{#if (not value)}}"),
     Spec {
         name: "number",
         used: Use::Inline(functions::number),
@@ -81,7 +87,7 @@ pub(super) static HELPERS: [Spec; 20] = [
         never_stops: false,
         example: "{{number value decimals=2 thousands=\",\" decimal=\".\"}}",
     },
-    pure("or", functions::or, 2, ANY, "{{#if (or a b)}}"),
+    condition("or", functions::or, 2, ANY, "{{#if (or a b)}}"),
     block("unless", &["includeZero"], "{{#unless value}}…{{/unless}}"),
     pure("upper", functions::upper, 1, 1, "{{upper value}}"),
     block("with", &[], "{{#with value as |name|}}…{{/with}}"),
@@ -90,6 +96,27 @@ pub(super) static HELPERS: [Spec; 20] = [
 /// The helper of a name.
 pub(super) fn find(name: &str) -> Option<&'static Spec> {
     HELPERS.iter().find(|spec| spec.name == name)
+}
+
+impl std::fmt::Debug for Spec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Spec {
+    /// Its function; a block helper has none.
+    pub fn function(&self) -> Option<Function> {
+        match self.used {
+            Use::Inline(function) | Use::Condition(function) => Some(function),
+            Use::Block => None,
+        }
+    }
+
+    /// Whether `{{#name …}}` works.
+    pub fn opens_block(&self) -> bool {
+        matches!(self.used, Use::Block | Use::Condition(_))
+    }
 }
 
 /// Whether a plain name means a helper; `log` is known, so that it is refused and not looked up.

@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use crate::error::nearest;
 
-use super::catalog::{self, HELPERS, Spec, Use};
+use super::catalog::{self, HELPERS, Spec};
 use super::expression::Problem;
 use super::format;
 use super::parse::Faults;
-use super::syntax::{Argument, Block, Call, Named, Node};
+use super::syntax::{Argument, Block, Branch, Call, Head, Named, Node};
 
 /// Most decimals of `number`.
 const MAX_DECIMALS: u64 = 20;
@@ -17,7 +17,7 @@ const MAX_DECIMALS: u64 = 20;
 pub(super) fn check(nodes: &[Node], faults: &mut Faults<'_>) {
     for node in nodes {
         match node {
-            Node::Text(_) | Node::Verbatim(_) | Node::Comment | Node::Print(..) => {}
+            Node::Text(_) | Node::Raw(_) | Node::Comment(_) | Node::Print(..) => {}
             Node::Call(_, call, _) => inline_call(call, faults),
             Node::Block(block) => self::block(block, faults),
             Node::Partial(partial) => {
@@ -31,9 +31,19 @@ pub(super) fn check(nodes: &[Node], faults: &mut Faults<'_>) {
 
 fn block(block: &Block, faults: &mut Faults<'_>) {
     for branch in &block.branches {
-        if let Some(call) = &branch.call {
+        if let Some(head) = &branch.head {
+            self::head(head, branch, faults);
+        }
+        check(&branch.body, faults);
+    }
+}
+
+fn head(head: &Head, branch: &Branch, faults: &mut Faults<'_>) {
+    let most = match head {
+        Head::Section(_) => 2,
+        Head::Call(call) => {
             match catalog::find(&call.name) {
-                Some(spec) if matches!(spec.used, Use::Block) => against(spec, call, faults),
+                Some(spec) if spec.opens_block() => against(spec, call, faults),
                 Some(_) => faults.push(
                     Problem::new(call.offset, format!("`{}` is not a block helper", call.name))
                         .hint(format!("use it as a sub-expression: `{{{{#if ({} …)}}}}`", call.name)),
@@ -41,24 +51,27 @@ fn block(block: &Block, faults: &mut Faults<'_>) {
                 None => faults.push(unknown_block(call)),
             }
             arguments(&call.args, &call.hash, faults);
-            let pair_allowed = call.name == "each";
-            if branch.params.len() > usize::from(pair_allowed) + 1 || (is_test(call) && !branch.params.is_empty()) {
-                faults.push(
-                    Problem::new(call.offset, format!("`{}` does not give that many block parameters", call.name))
-                        .hint("`each` gives two, `with` gives one"),
-                );
+            match call.name.as_str() {
+                "each" => 2,
+                "with" => 1,
+                _ => 0,
             }
         }
-        check(&branch.body, faults);
+    };
+    if branch.params.len() > most {
+        let name = match head {
+            Head::Call(call) => &call.name,
+            Head::Section(path) => &path.written,
+        };
+        faults.push(
+            Problem::new(head.offset(), format!("`{name}` does not give that many block parameters"))
+                .hint("`each` gives two, `with` gives one"),
+        );
     }
 }
 
-fn is_test(call: &Call) -> bool {
-    matches!(call.name.as_str(), "if" | "unless")
-}
-
 fn unknown_block(call: &Call) -> Problem {
-    let blocks = HELPERS.iter().filter(|spec| matches!(spec.used, Use::Block)).map(|spec| spec.name);
+    let blocks = HELPERS.iter().filter(|spec| spec.opens_block()).map(|spec| spec.name);
     let hint = match nearest(&call.name, blocks) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("to repeat or enter a value write `{{{{#each {0}}}}}` or `{{{{#with {0}}}}}`", call.name),
@@ -68,20 +81,19 @@ fn unknown_block(call: &Call) -> Problem {
 
 fn inline_call(call: &Call, faults: &mut Faults<'_>) {
     match catalog::find(&call.name) {
-        Some(Spec { used: Use::Inline(_), .. }) if call.args.is_empty() && call.hash.is_empty() => {
-            let spec = catalog::find(&call.name).expect("it was just found");
+        Some(spec) if spec.function().is_none() => faults.push(
+            Problem::new(call.offset, format!("`{}` is a block helper", call.name))
+                .hint(format!("write `{}`", spec.example)),
+        ),
+        Some(spec) if call.args.is_empty() && call.hash.is_empty() => {
             if spec.fewest > 0 {
                 faults.push(without_arguments(call, spec));
             }
         }
-        Some(spec @ Spec { used: Use::Inline(_), .. }) => {
+        Some(spec) => {
             against(spec, call, faults);
             literals(call, faults);
         }
-        Some(spec) => faults.push(
-            Problem::new(call.offset, format!("`{}` is a block helper", call.name))
-                .hint(format!("write `{}`", spec.example)),
-        ),
         None => faults.push(unknown(call)),
     }
     arguments(&call.args, &call.hash, faults);

@@ -1,5 +1,7 @@
 //! Escaping of printed values.
 
+use std::borrow::Cow;
+
 /// How printed values are escaped, per field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escape {
@@ -13,11 +15,11 @@ pub enum Escape {
 
 impl Escape {
     /// The escaped text.
-    pub(super) fn apply(self, text: &str) -> String {
+    pub(super) fn apply(self, text: &str) -> Cow<'_, str> {
         match self {
-            Escape::None => text.to_owned(),
-            Escape::Html => html(text),
-            Escape::Json => json(text),
+            Escape::Html if text.contains(['&', '<', '>', '"', '\'', '`', '=']) => Cow::Owned(html(text)),
+            Escape::Json if text.contains(|c: char| c < ' ' || c == '"' || c == '\\') => Cow::Owned(json(text)),
+            _ => Cow::Borrowed(text),
         }
     }
 }

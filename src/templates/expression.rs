@@ -196,7 +196,7 @@ impl<'t> Cursor<'t> {
         let mut segments: Vec<String> = Vec::new();
         let mut placeholder = None;
         loop {
-            let fresh = segments.is_empty() && !this;
+            let fresh = segments.is_empty();
             let here = self.at;
             if self.eat("..") {
                 if !fresh {
@@ -349,7 +349,7 @@ fn is_delimiter(c: char) -> bool {
 }
 
 fn is_id_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$' | ':') || (!c.is_ascii() && !c.is_whitespace())
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$' | ':' | '?') || (!c.is_ascii() && !c.is_whitespace())
 }
 
 /// `-?[0-9]+(\.[0-9]+)?`, and JSON's rule against leading zeros is not asked for.

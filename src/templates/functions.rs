@@ -151,8 +151,16 @@ pub(super) fn default(given: &Given<'_>) -> Result<Value, Halt> {
     Ok(given.arg(usize::from(empty)).clone())
 }
 
-/// An item of a list or a field of an object by a computed name.
+/// An item of a list or a field of an object by a computed name. A value that is not true and no list is its own answer,
+/// as in the JavaScript implementation.
 pub(super) fn lookup(given: &Given<'_>) -> Result<Value, Halt> {
+    let (from, name) = (given.arg(0), given.arg(1));
+    if !from.is_array() && !is_truthy(from) {
+        return Ok(from.clone());
+    }
+    if name.is_null() {
+        return Ok(Value::Null);
+    }
     Ok(child(given.arg(0), &print_json(given.arg(1))).map_or(Value::Null, |found| found.into_owned()))
 }
 

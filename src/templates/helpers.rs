@@ -1,297 +1,279 @@
-//! Our helpers as the crate wants them: printing, values of paths, inline functions, `if`, `unless`, `each`.
-//!
-//! The first argument of a printing, value or inline helper is the number of its site; see [`super::emit()`].
+//! Our helpers as the crate calls them. Each is given the number of its entry in [`Tables`]; see [`super::emit()`].
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use handlebars::{
-    BlockContext, BlockParamHolder, Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext,
-    RenderError, RenderErrorReason, Renderable, ScopedJson,
+    Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderError, RenderErrorReason,
+    Renderable, StringOutput, Template,
 };
 use serde_json::Value;
 
-use crate::triggers::print_json;
-
 use super::budget;
-use super::catalog::{HELPERS, Use};
-use super::emit::{Site, Sites};
-use super::functions::{Function, Given, Halt, is_truthy};
-use super::scope::{Found, find};
+use super::emit::{ArmHead, BLOCK, ENTER, INDENT, PRINT, SHOW, Tables, arm_body};
+use super::escape::Escape;
+use super::frames::{self, Eyes, Frame, Halted, Held, Turn, printed};
+use super::functions::is_truthy;
+use super::program::Head;
+use super::syntax::Printing;
 use super::{OnMissing, Stop};
 
-/// The names that the crate's own registry comes with and that are not ours.
-const FOREIGN: [&str; 16] =
-    ["if", "unless", "each", "lookup", "log", "raw", "eq", "ne", "gt", "gte", "lt", "lte", "len", "not", "and", "or"];
-
-/// Makes the registry know our helpers and no others but `with`.
-pub(super) fn register(registry: &mut Handlebars<'static>, sites: &Arc<Sites>, on_missing: OnMissing) {
-    FOREIGN.iter().for_each(|name| registry.unregister_helper(name));
-    registry.register_helper(":t", Box::new(Verbatim(Arc::clone(sites))));
-    registry.register_helper(":v", Box::new(PathValue(Arc::clone(sites))));
-    registry.register_helper(":p", Box::new(Print { sites: Arc::clone(sites), on_missing }));
-    registry.register_helper(":s", Box::new(Show));
-    for spec in &HELPERS {
-        if let Use::Inline(function) = spec.used {
-            let inline = Inline { function, sites: Arc::clone(sites), blank: on_missing == OnMissing::Blank };
-            registry.register_helper(spec.name, Box::new(inline));
-        }
-    }
-    registry.register_helper("if", Box::new(If { wanted: true }));
-    registry.register_helper("unless", Box::new(If { wanted: false }));
-    registry.register_helper("each", Box::new(Each));
+/// Makes the registry know our helpers.
+pub(super) fn register(registry: &mut Handlebars<'static>, tables: Tables, escape: Escape, on_missing: OnMissing) {
+    let shared = Arc::new(Shared { tables, escape, on_missing });
+    registry.register_helper(PRINT, Box::new(Print(Arc::clone(&shared))));
+    registry.register_helper(SHOW, Box::new(Show(Arc::clone(&shared))));
+    registry.register_helper(BLOCK, Box::new(Block(Arc::clone(&shared))));
+    registry.register_helper(ENTER, Box::new(Enter(Arc::clone(&shared))));
+    registry.register_helper(INDENT, Box::new(Indent(shared)));
 }
 
-/// Carries a stop through the crate.
-fn stopped(stop: Stop) -> RenderError {
-    RenderErrorReason::NestedError(Box::new(stop)).into()
-}
-
-fn number(h: &Helper<'_>) -> Result<usize, RenderError> {
-    let number = h.param(0).and_then(|param| param.value().as_u64());
-    number.map(|number| number as usize).ok_or_else(|| RenderErrorReason::InvalidParamType("site").into())
-}
-
-fn site<'s>(sites: &'s Sites, h: &Helper<'_>) -> Result<&'s Site, RenderError> {
-    sites.sites.get(number(h)?).ok_or_else(|| RenderErrorReason::InvalidParamType("site").into())
-}
-
-/// Looks at the blocks that a render stands in; the crate shows the innermost only.
-fn with_blocks<'reg: 'rc, 'rc, R>(
-    rc: &mut RenderContext<'reg, 'rc>,
-    look: impl FnOnce(&VecDeque<BlockContext<'rc>>) -> R,
-) -> R {
-    let blocks = rc.replace_blocks(VecDeque::new());
-    let result = look(&blocks);
-    rc.replace_blocks(blocks);
-    result
-}
-
-/// `:t`: text as it stands.
-struct Verbatim(Arc<Sites>);
-
-impl HelperDef for Verbatim {
-    fn call_inner<'reg: 'rc, 'rc>(
-        &self,
-        h: &Helper<'rc>,
-        _: &'reg Handlebars<'reg>,
-        _: &'rc Context,
-        _: &mut RenderContext<'reg, 'rc>,
-    ) -> Result<ScopedJson<'rc>, RenderError> {
-        let text = self.0.texts.get(number(h)?).cloned().unwrap_or_default();
-        Ok(ScopedJson::Derived(Value::String(text)))
-    }
-}
-
-/// `:v`: the value of a path, for helpers and blocks.
-struct PathValue(Arc<Sites>);
-
-impl HelperDef for PathValue {
-    fn call_inner<'reg: 'rc, 'rc>(
-        &self,
-        h: &Helper<'rc>,
-        _: &'reg Handlebars<'reg>,
-        ctx: &'rc Context,
-        rc: &mut RenderContext<'reg, 'rc>,
-    ) -> Result<ScopedJson<'rc>, RenderError> {
-        let site = site(&self.0, h)?;
-        let Some(path) = &site.path else { return Ok(ScopedJson::Missing) };
-        budget::charge(budget::CALL_COST)?;
-        with_blocks(rc, |blocks| {
-            Ok(match find(path, blocks, ctx.data()) {
-                None => ScopedJson::Missing,
-                Some(Found::Data(std::borrow::Cow::Borrowed(value), way)) if site.keeps_way => {
-                    ScopedJson::Context(value, way.into_iter().map(str::to_owned).collect())
-                }
-                Some(Found::Data(std::borrow::Cow::Borrowed(value), _)) => ScopedJson::Constant(value),
-                Some(Found::Data(std::borrow::Cow::Owned(value), _)) => ScopedJson::Derived(value),
-                Some(Found::Made(value)) => {
-                    budget::charge(budget::cost_of(&value))?;
-                    ScopedJson::Derived(value.into_owned())
-                }
-            })
-        })
-    }
-}
-
-/// `:p`: prints the value of a path, or stops.
-struct Print {
-    sites: Arc<Sites>,
+struct Shared {
+    tables: Tables,
+    escape: Escape,
     on_missing: OnMissing,
 }
 
-impl HelperDef for Print {
-    fn call_inner<'reg: 'rc, 'rc>(
-        &self,
-        h: &Helper<'rc>,
-        _: &'reg Handlebars<'reg>,
-        ctx: &'rc Context,
-        rc: &mut RenderContext<'reg, 'rc>,
-    ) -> Result<ScopedJson<'rc>, RenderError> {
-        let site = site(&self.sites, h)?;
-        let Some(path) = &site.path else { return Ok(ScopedJson::Missing) };
-        let text = with_blocks(rc, |blocks| {
-            let found = find(path, blocks, ctx.data());
-            let value = found.as_ref().map(Found::value).filter(|value| !value.is_null());
-            value.map(|value| print_json(value).into_owned())
-        });
-        match (text, self.on_missing) {
-            (Some(text), _) => {
-                budget::charge(text.len() as u64)?;
-                Ok(ScopedJson::Derived(Value::String(text)))
-            }
-            (None, OnMissing::Blank) => Ok(ScopedJson::Missing),
-            (None, OnMissing::Fail) => Err(stopped(Stop::Missing {
-                name: path.written.clone(),
-                at: site.at,
-                file: self.sites.files[site.unit].clone(),
-            })),
-        }
+impl Shared {
+    fn eyes<'d>(&self, ctx: &'d Context) -> Eyes<'d, '_> {
+        Eyes { data: ctx.data(), blank: self.on_missing == OnMissing::Blank, files: &self.tables.files }
     }
-}
 
-/// `:s`: prints the result of a helper.
-struct Show;
-
-impl HelperDef for Show {
-    fn call_inner<'reg: 'rc, 'rc>(
-        &self,
-        h: &Helper<'rc>,
-        _: &'reg Handlebars<'reg>,
-        _: &'rc Context,
-        _: &mut RenderContext<'reg, 'rc>,
-    ) -> Result<ScopedJson<'rc>, RenderError> {
-        let text = h.param(0).map(|param| print_json(param.value()).into_owned()).unwrap_or_default();
-        budget::charge(text.len() as u64)?;
-        Ok(ScopedJson::Derived(Value::String(text)))
-    }
-}
-
-/// A pure function over values.
-struct Inline {
-    function: Function,
-    sites: Arc<Sites>,
-    blank: bool,
-}
-
-impl HelperDef for Inline {
-    fn call_inner<'reg: 'rc, 'rc>(
-        &self,
-        h: &Helper<'rc>,
-        _: &'reg Handlebars<'reg>,
-        _: &'rc Context,
-        _: &mut RenderContext<'reg, 'rc>,
-    ) -> Result<ScopedJson<'rc>, RenderError> {
-        let args = h.params().iter().skip(1).map(|param| param.value()).collect();
-        let named = |key: &str| h.hash_get(key).map(|value| value.value());
-        let result = (self.function)(&Given { args, named: &named, blank: self.blank });
-        match result {
-            Ok(value) => {
-                budget::charge(budget::CALL_COST + budget::cost_of(&value))?;
-                Ok(ScopedJson::Derived(value))
-            }
-            Err(Halt::Abort(reason)) => Err(stopped(Stop::Aborted { reason })),
-            Err(Halt::Failed(message)) => {
-                let site = site(&self.sites, h)?;
-                let file = self.sites.files[site.unit].clone();
-                Err(stopped(Stop::Failed { message, at: Some(site.at), file }))
-            }
-        }
-    }
-}
-
-/// `if` and `unless`, with the truth of [`is_truthy`].
-struct If {
-    wanted: bool,
-}
-
-impl HelperDef for If {
-    fn call<'reg: 'rc, 'rc>(
-        &self,
-        h: &Helper<'rc>,
-        r: &'reg Handlebars<'reg>,
-        ctx: &'rc Context,
-        rc: &mut RenderContext<'reg, 'rc>,
-        out: &mut dyn Output,
-    ) -> HelperResult {
-        let value = h.param(0).map_or(&Value::Null, |param| param.value());
-        let include_zero = h.hash_get("includeZero").is_some_and(|flag| is_truthy(flag.value()));
-        let truth = is_truthy(value) || (include_zero && value.is_number());
-        let branch = if truth == self.wanted { h.template() } else { h.inverse() };
-        branch.map_or(Ok(()), |branch| branch.render(r, ctx, rc, out))
-    }
-}
-
-/// `each`: over a list or an object, every round paid for.
-struct Each;
-
-impl HelperDef for Each {
-    fn call<'reg: 'rc, 'rc>(
-        &self,
-        h: &Helper<'rc>,
-        r: &'reg Handlebars<'reg>,
-        ctx: &'rc Context,
-        rc: &mut RenderContext<'reg, 'rc>,
-        out: &mut dyn Output,
-    ) -> HelperResult {
-        let over = h.param(0).ok_or(RenderErrorReason::ParamNotFoundForIndex("each", 0))?;
-        let items = items(over.value());
-        if items.is_empty() {
-            return h.inverse().map_or(Ok(()), |inverse| inverse.render(r, ctx, rc, out));
-        }
-        let Some(body) = h.template() else { return Ok(()) };
-        let cost = h.param(1).and_then(|cost| cost.value().as_u64()).unwrap_or(1);
-        let last = items.len() - 1;
-        for (index, (key, item)) in items.into_iter().enumerate() {
-            budget::charge(cost)?;
-            let mut block = round(h, over.context_path(), &key, item)?;
-            block.set_local_var("index", Value::from(index));
-            block.set_local_var("first", Value::Bool(index == 0));
-            block.set_local_var("last", Value::Bool(index == last));
-            block.set_local_var("key", key);
-            rc.push_block(block);
-            body.render(r, ctx, rc, out)?;
-            rc.pop_block();
+    fn write(&self, text: &str, printing: Printing, out: &mut dyn Output) -> HelperResult {
+        budget::charge(text.len() as u64).map_err(Halted::from)?;
+        match printing {
+            Printing::Raw => out.write(text)?,
+            Printing::Escaped => out.write(&self.escape.apply(text))?,
         }
         Ok(())
     }
 }
 
-/// What `each` goes through: index or name, and value.
-fn items(value: &Value) -> Vec<(Value, &Value)> {
-    match value {
-        Value::Array(items) => items.iter().enumerate().map(|(index, item)| (Value::from(index), item)).collect(),
-        Value::Object(map) => map.iter().map(|(key, item)| (Value::String(key.clone()), item)).collect(),
-        _ => Vec::new(),
+/// Carries the reason through the crate.
+impl From<Halted> for RenderError {
+    fn from(halted: Halted) -> RenderError {
+        match halted {
+            Halted::Limit(limit) => RenderErrorReason::NestedError(Box::new(limit)).into(),
+            Halted::Stop(stop) => RenderErrorReason::NestedError(Box::new(stop)).into(),
+        }
     }
 }
 
-/// The scope of one round: a way into the data where there is one, a copy of the item otherwise.
-fn round<'rc>(
-    h: &Helper<'rc>,
-    way: Option<&Vec<String>>,
-    key: &Value,
-    item: &Value,
-) -> Result<BlockContext<'rc>, RenderError> {
-    let mut block = BlockContext::new();
-    let holder = match way {
-        Some(way) => {
-            let base = block.base_path_mut();
-            base.clone_from(way);
-            base.push(print_json(key).into_owned());
-            BlockParamHolder::path(Vec::new())
+/// The entry that a call names.
+fn entry<'t, T>(table: &'t [T], h: &Helper<'_>) -> Result<&'t T, RenderError> {
+    let number = h.param(0).and_then(|param| param.value().as_u64());
+    let entry = number.and_then(|number| table.get(usize::try_from(number).ok()?));
+    entry.ok_or_else(|| RenderErrorReason::InvalidParamType("entry").into())
+}
+
+/// Prints the value of a path, or stops.
+struct Print(Arc<Shared>);
+
+impl HelperDef for Print {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        ctx: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let (lookup, printing) = entry(&self.0.tables.prints, h)?;
+        let value = self.0.eyes(ctx).lookup(lookup)?;
+        match (value.as_deref().and_then(printed), self.0.on_missing) {
+            (Some(text), _) => self.0.write(&text, *printing, out),
+            (None, OnMissing::Blank) => Ok(()),
+            (None, OnMissing::Fail) => Err(RenderError::from(Halted::Stop(Stop::Missing {
+                name: lookup.written.clone(),
+                at: lookup.place.at,
+                file: self.0.tables.files[lookup.place.unit].clone(),
+            }))),
         }
-        None => {
-            budget::charge(budget::cost_of(item))?;
-            block.set_base_value(item.clone());
-            BlockParamHolder::value(item.clone())
-        }
-    };
-    if let Some(name) = h.block_param() {
-        block.set_block_param(name, holder);
-    } else if let Some((name, key_name)) = h.block_param_pair() {
-        block.set_block_param(name, holder);
-        block.set_block_param(key_name, BlockParamHolder::value(key.clone()));
     }
-    Ok(block)
+}
+
+/// Prints the result of a helper.
+struct Show(Arc<Shared>);
+
+impl HelperDef for Show {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        ctx: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let (apply, printing) = entry(&self.0.tables.shows, h)?;
+        let value = self.0.eyes(ctx).apply(apply)?;
+        printed(&value).map_or(Ok(()), |text| self.0.write(&text, *printing, out))
+    }
+}
+
+/// The first arm that applies.
+struct Block(Arc<Shared>);
+
+impl HelperDef for Block {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        r: &'reg Handlebars<'reg>,
+        ctx: &'rc Context,
+        rc: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let heads = entry(&self.0.tables.blocks, h)?;
+        let eyes = self.0.eyes(ctx);
+        for (number, head) in heads.iter().enumerate() {
+            let body = arm_body(h.template(), h.inverse(), number);
+            let mut render = || body.map_or(Ok(()), |body: &'rc Template| body.render(r, ctx, rc, out));
+            if arm(head, &eyes, &mut render)? {
+                return Ok(());
+            }
+        }
+        match arm_body(h.template(), h.inverse(), heads.len()) {
+            Some(otherwise) => otherwise.render(r, ctx, rc, out),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Renders an arm, as often as it asks for. Whether it applies.
+fn arm(arm: &ArmHead, eyes: &Eyes<'_, '_>, render: &mut dyn FnMut() -> HelperResult) -> Result<bool, RenderError> {
+    match &arm.head {
+        Head::Test { value, wanted, include_zero } => {
+            let value = eyes.value(value)?;
+            let value = value.as_deref().unwrap_or(&Value::Null);
+            let mut truth = is_truthy(value);
+            if let (false, Value::Number(_), Some(flag)) = (truth, value, include_zero) {
+                truth = eyes.value(flag)?.is_some_and(|flag| is_truthy(&flag));
+            }
+            if truth == *wanted {
+                render()?;
+            }
+            Ok(truth == *wanted)
+        }
+        Head::With(scope) => {
+            let held = eyes.held(scope)?;
+            let value = eyes.see(&held);
+            let empty = !is_truthy(value) && !value.is_number();
+            if !empty {
+                within(Frame::new(held), render)?;
+            }
+            Ok(!empty)
+        }
+        Head::Each(over) => each(&eyes.held(over)?, eyes, arm.round_cost, render),
+        Head::Section(value) => {
+            let held = eyes.held(value)?;
+            match eyes.see(&held) {
+                Value::Null | Value::Bool(false) => return Ok(false),
+                Value::Array(_) => return each(&held, eyes, arm.round_cost, render),
+                Value::Bool(true) => {
+                    frames::push_same();
+                    render()?;
+                    frames::pop();
+                }
+                _ => {
+                    let same = frames::is_current(&held);
+                    within(Frame { same, ..Frame::new(held.clone()) }, render)?;
+                }
+            }
+            Ok(true)
+        }
+    }
+}
+
+fn within(frame: Frame, render: &mut dyn FnMut() -> HelperResult) -> HelperResult {
+    frames::push(frame);
+    render()?;
+    frames::pop();
+    Ok(())
+}
+
+/// Goes through a list or an object, every round paid for. Whether there was anything.
+fn each(
+    over: &Held,
+    eyes: &Eyes<'_, '_>,
+    round_cost: u64,
+    render: &mut dyn FnMut() -> HelperResult,
+) -> Result<bool, RenderError> {
+    let value = eyes.see(over);
+    let items: Vec<(Option<&String>, &Value)> = match value {
+        Value::Array(items) => items.iter().map(|item| (None, item)).collect(),
+        Value::Object(map) => map.iter().map(|(key, item)| (Some(key), item)).collect(),
+        _ => Vec::new(),
+    };
+    if items.is_empty() {
+        return Ok(false);
+    }
+    frames::push(Frame::new(over.clone()));
+    let last = items.len() - 1;
+    for (index, (key, item)) in items.into_iter().enumerate() {
+        budget::charge(round_cost).map_err(Halted::from)?;
+        let held = match over {
+            Held::Way(way) => {
+                let mut way = Vec::clone(way);
+                way.push(key.map_or_else(|| Cow::Owned(index.to_string()), Cow::Borrowed).into_owned());
+                Held::Way(Rc::new(way))
+            }
+            Held::Made(_) => {
+                budget::charge(budget::cost_of(item)).map_err(Halted::from)?;
+                Held::Made(Rc::new(item.clone()))
+            }
+        };
+        frames::next_turn(held, Turn { key: key.cloned(), index, last: index == last });
+        render()?;
+    }
+    frames::pop();
+    Ok(true)
+}
+
+/// A scope with names over it.
+struct Enter(Arc<Shared>);
+
+impl HelperDef for Enter {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        r: &'reg Handlebars<'reg>,
+        ctx: &'rc Context,
+        rc: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let (scope, names) = entry(&self.0.tables.enters, h)?;
+        let Some(body) = h.template() else { return Ok(()) };
+        let eyes = self.0.eyes(ctx);
+        let mut frame = Frame::new(eyes.held(scope)?);
+        for (name, value) in names {
+            frame.names.push((name.clone(), eyes.held(value)?));
+        }
+        within(frame, &mut || body.render(r, ctx, rc, out))
+    }
+}
+
+/// Puts a text before every line but an empty last one.
+struct Indent(Arc<Shared>);
+
+impl HelperDef for Indent {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        r: &'reg Handlebars<'reg>,
+        ctx: &'rc Context,
+        rc: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let by = entry(&self.0.tables.indents, h)?;
+        let Some(body) = h.template() else { return Ok(()) };
+        let mut inner = StringOutput::new();
+        body.render(r, ctx, rc, &mut inner)?;
+        let text = inner.into_string().unwrap_or_default();
+        for line in text.split_inclusive('\n') {
+            budget::charge(by.len() as u64).map_err(Halted::from)?;
+            out.write(by)?;
+            out.write(line)?;
+        }
+        Ok(())
+    }
 }

@@ -1,14 +1,16 @@
 //! Message templates: Handlebars with the platform's `${…}` placeholders, compiled once and rendered per trigger.
 //!
 //! ```text
-//! text ──parse──► tree ──check, graph──► faults, all of them, at the author's own line and column
-//!                   └──analysis──► what it mentions, what could stop it
-//!                   └──emit──► source for the `handlebars` crate ──► render(scope)
+//! text ──parse──► tree ──whitespace──► tree ──check, graph──► faults, all of them, at the author's own line and column
+//!                                       └──expand──► program: partials in place, every name resolved
+//!                                                      └──analysis──► what it mentions, what could stop it
+//!                                                      └──emit──► a template of the `handlebars` crate ──► render(scope)
 //! ```
 //!
-//! Everything is judged before the crate sees it: syntax, helper names, partials, cycles, and the bounds that keep its
-//! recursive parser and renderer within the stack. Paths and helpers are evaluated by our own functions; the crate
-//! contributes block control, partials and white space. This is the only module that knows the crate.
+//! Templates mean what they mean to the official JavaScript implementation; `docs/templates.md` lists where they do not,
+//! and `tests/golden/templates` holds its output. Everything is judged before the crate sees it: syntax, helper names,
+//! partials, cycles, and the bounds that keep a recursive renderer within the stack. The crate walks the tree that it is
+//! given; white space, scopes, paths and helpers are ours. This is the only module that knows the crate.
 //!
 //! Placeholders are read from the top of the data whatever block they stand in: `${name}`,
 //! `api_trigger_properties.${name}`, `custom_attribute.${name}`.
@@ -22,24 +24,28 @@ mod catalog;
 mod check;
 mod emit;
 mod escape;
+mod expand;
 mod expression;
 mod format;
+mod frames;
 mod functions;
 mod graph;
 mod helpers;
 mod parse;
 mod places;
+mod program;
 mod scope;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod whitespace;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use handlebars::{Handlebars, Output, RenderContext, RenderError, RenderErrorReason, Renderable, TemplateError};
+use handlebars::{Handlebars, Output, RenderContext, RenderError, RenderErrorReason, Renderable};
 
 use crate::error::{Fault, LineColumn};
 
@@ -47,9 +53,10 @@ pub use escape::Escape;
 pub use scope::{Scope, ValuePath};
 
 use budget::Limit;
-use emit::{Emitted, Sites, emit, partial_name};
+use emit::Tables;
 use graph::Graph;
 use parse::Faults;
+use program::{Step, measure};
 use syntax::Node;
 
 /// Largest template or partial, in bytes, and largest text of a template with its partials in place.
@@ -196,16 +203,19 @@ impl Template {
                 nodes: read(source, faults),
             })
             .collect();
-        let mut graph = Graph::new(&units);
-        graph.judge(&units, &mut faults);
+        Graph::new(&units).judge(&units, &mut faults);
+        let mut steps = Vec::new();
+        if faults.iter().all(Faults::is_empty) {
+            steps = expand::expand(&units, &mut faults);
+        }
         let faults: Vec<Fault> = faults.into_iter().flat_map(Faults::into_sorted).collect();
         if !faults.is_empty() {
             return Err(faults);
         }
-        let measure = graph.measure(&units[0].nodes);
+        let measure = measure(&steps);
         let limited = measure.loops || measure.prints > MAX_UNLIMITED_PRINTS;
-        let analysis = analysis::analyse(&units, &graph, on_missing, limited);
-        let registry = registry(&units, &graph, escape, on_missing).map_err(|fault| vec![fault])?;
+        let analysis = analysis::analyse(&steps, &units, on_missing, limited);
+        let registry = registry(steps, &units, escape, on_missing);
         let (stops, references) = (analysis.stops, analysis.references);
         Ok(Template(Arc::new(Compiled { registry, file: source.file.clone(), limited, stops, references })))
     }
@@ -219,6 +229,7 @@ impl Template {
         out.clear();
         let compiled = &*self.0;
         budget::begin(compiled.limited);
+        frames::begin();
         let limit = if compiled.limited { MAX_OUTPUT_BYTES } else { usize::MAX };
         let template =
             compiled.registry.get_template(TEMPLATE).expect("the template was registered when it was compiled");
@@ -258,41 +269,21 @@ fn read(source: &TemplateSource, faults: &mut Faults<'_>) -> Vec<Node> {
         );
         return Vec::new();
     }
-    let nodes = parse::parse(&source.text, faults);
+    let mut nodes = parse::parse(&source.text, faults);
+    whitespace::control(&mut nodes);
     check::check(&nodes, faults);
     nodes
 }
 
-/// The crate's registry of a template and its partials.
-fn registry(
-    units: &[Unit<'_>],
-    graph: &Graph<'_>,
-    escape: Escape,
-    on_missing: OnMissing,
-) -> Result<Handlebars<'static>, Fault> {
-    let names: BTreeMap<&str, usize> = graph.names().enumerate().map(|(number, name)| (name, number)).collect();
+/// The crate's registry of a template.
+fn registry(steps: Vec<Step>, units: &[Unit<'_>], escape: Escape, on_missing: OnMissing) -> Handlebars<'static> {
     let files = units.iter().map(|unit| unit.source.file.clone()).collect();
-    let mut sites = Sites { files, ..Sites::default() };
+    let mut tables = Tables { files, ..Tables::default() };
+    let template = emit::emit(steps, &mut tables);
     let mut registry = Handlebars::new();
-    registry.register_escape_fn(move |text| escape.apply(text));
-    for (index, unit) in units.iter().enumerate() {
-        let emitted = emit(index, units, graph, &names, &mut sites);
-        let registered = match unit.partial_name {
-            None => registry.register_template_string(TEMPLATE, &emitted.text),
-            Some(name) => registry.register_partial(&partial_name(names[name]), &emitted.text),
-        };
-        registered.map_err(|error| foreign_fault(unit.source, &emitted, &error))?;
-    }
-    helpers::register(&mut registry, &Arc::new(sites), on_missing);
-    Ok(registry)
-}
-
-/// The crate refuses what we let pass: not known to happen.
-fn foreign_fault(source: &TemplateSource, emitted: &Emitted, error: &TemplateError) -> Fault {
-    let offset = error.pos().map_or(0, |(line, column)| emitted.original(line, column));
-    Fault::new(&source.file, format!("the template cannot be compiled: {}", error.reason()))
-        .at_offset(&source.text, offset)
-        .hint("write this part of the template more simply")
+    registry.register_template(TEMPLATE, template);
+    helpers::register(&mut registry, tables, escape, on_missing);
+    registry
 }
 
 /// Collects the output of a render up to a limit.

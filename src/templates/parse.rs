@@ -4,14 +4,14 @@
 //! thread's stack. After a fault the reader goes on behind the broken tag; faults that only follow from it (a closing
 //! tag whose opening tag was broken) are not reported.
 //!
-//! Not done: `{{^name}}…{{/name}}` and `{{#name}}…{{/name}}` over plain values (write `unless`, `each`, `with`).
+//! Text is cut into the same pieces as the JavaScript lexer cuts it: its white space rules look at whole pieces.
 
 use crate::error::{Fault, LineColumn};
 
 use super::TemplateSource;
 use super::catalog;
 use super::expression::{Cursor, Problem};
-use super::syntax::{Block, Branch, Call, Inline, MAX_NESTING, Node, Partial, Path, Printing, Tag};
+use super::syntax::{Block, Branch, Call, Head, Inline, MAX_NESTING, Node, Partial, Printing, Tag, Text};
 
 /// Faults of one file beyond this many are not listed: they would hide the first ones.
 const MAX_FAULTS: usize = 100;
@@ -48,6 +48,11 @@ impl<'t> Faults<'t> {
         self.found.len() >= MAX_FAULTS
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
     /// All of them, in the order of the text.
     pub fn into_sorted(mut self) -> Vec<Fault> {
         self.found.sort_by_key(|fault| fault.at);
@@ -64,7 +69,7 @@ pub(super) fn parse(text: &str, faults: &mut Faults<'_>) -> Vec<Node> {
 
 /// A block that is not closed yet.
 enum Open {
-    Block { name: String, branches: Vec<Branch>, tag: Tag, call: Option<Call>, params: Vec<String> },
+    Block { name: String, inverted: bool, branches: Vec<Branch>, tag: Tag, head: Option<Head>, params: Vec<String> },
     Partial(Partial),
     Inline { tag: Tag, name: String },
 }
@@ -87,8 +92,9 @@ impl Frame {
     /// How its opening tag reads, and where it is.
     fn opening(&self) -> (String, usize) {
         match &self.open {
-            Open::Block { name, branches, tag, .. } => {
-                (format!("{{{{#{name}}}}}"), branches.first().map_or(tag.offset, |branch| branch.tag.offset))
+            Open::Block { name, inverted, branches, tag, .. } => {
+                let sigil = if *inverted { '^' } else { '#' };
+                (format!("{{{{{sigil}{name}}}}}"), branches.first().map_or(tag.offset, |branch| branch.tag.offset))
             }
             Open::Partial(partial) => (format!("{{{{#> {}}}}}", partial.name), partial.tag.offset),
             Open::Inline { tag, .. } => ("{{#*inline}}".to_owned(), tag.offset),
@@ -97,9 +103,9 @@ impl Frame {
 
     fn into_node(self, close: Tag) -> Node {
         match self.open {
-            Open::Block { name, mut branches, tag, call, params } => {
-                branches.push(Branch { tag, call, params, body: self.body });
-                Node::Block(Block { name, branches, close })
+            Open::Block { inverted, mut branches, tag, head, params, .. } => {
+                branches.push(Branch { tag, head, params, body: self.body });
+                Node::Block(Block { inverted, branches, close })
             }
             Open::Partial(partial) => Node::Partial(Partial { block: Some((self.body, close)), ..partial }),
             Open::Inline { tag, name } => Node::Inline(Inline { tag, name, body: self.body, close }),
@@ -144,8 +150,7 @@ impl<'t> Parser<'t, '_, '_> {
             let backslashes = before.len() - before.trim_end_matches('\\').len();
             self.push_text(&before[..before.len() - backslashes.min(1)]);
             if backslashes == 1 {
-                self.push(Node::Verbatim("{{".to_owned()));
-                self.at = open + 2;
+                self.escaped(open);
                 continue;
             }
             match self.tag(open) {
@@ -156,6 +161,17 @@ impl<'t> Parser<'t, '_, '_> {
         }
         let rest = &self.text[self.at..];
         self.push_text(rest);
+    }
+
+    /// The text of an escaped tag and what follows it, up to the next tag and the backslashes that belong to that.
+    fn escaped(&mut self, open: usize) {
+        let rest = &self.text[open + 2..];
+        let length = rest.find("{{").map_or(rest.len(), |found| {
+            let before = &rest[..found];
+            found - (before.len() - before.trim_end_matches('\\').len()).min(2)
+        });
+        self.at = open + 2 + length;
+        self.push_text(&self.text[open..self.at]);
     }
 
     /// Reports the problem of a tag and goes on behind it.
@@ -182,7 +198,7 @@ impl<'t> Parser<'t, '_, '_> {
 
     fn push_text(&mut self, text: &str) {
         if !text.is_empty() {
-            self.push(Node::Text(text.to_owned()));
+            self.push(Node::Text(Text::new(text)));
         }
     }
 
@@ -274,6 +290,29 @@ impl<'t> Parser<'t, '_, '_> {
         Ok(Step::Next)
     }
 
+    /// `name args as |a b|` of a block or an `else`, and how its closing tag names it.
+    fn head(&self, mut cursor: Cursor<'t>) -> Result<(String, Head, Vec<String>, Cursor<'t>), Problem> {
+        cursor.skip_space();
+        let path = cursor.path()?;
+        cursor.expect_delimiter()?;
+        let (args, hash) = cursor.arguments(0)?;
+        let params = cursor.block_params()?;
+        let bare = args.is_empty() && hash.is_empty();
+        let written = path.written.clone();
+        let head = match path.plain_name() {
+            Some(name) if !bare || (catalog::is_known(name) && !self.is_block_param(name)) => {
+                Head::Call(Call { name: name.to_owned(), offset: path.offset, args, hash })
+            }
+            _ if bare => Head::Section(path),
+            _ => {
+                return Err(Problem::new(path.offset, format!("`{written}` is not a block helper")).hint(format!(
+                    "write `{{{{#each {written}}}}}`, `{{{{#with {written}}}}}` or `{{{{#if {written}}}}}`"
+                )));
+            }
+        };
+        Ok((written, head, params, cursor))
+    }
+
     fn is_block_param(&self, name: &str) -> bool {
         self.stack.iter().any(|frame| match &frame.open {
             Open::Block { params, .. } => params.iter().any(|param| param == name),
@@ -283,16 +322,17 @@ impl<'t> Parser<'t, '_, '_> {
 
     /// `{{! … }}` or `{{!-- … --}}`.
     fn comment(&mut self, tag: Tag, cursor: Cursor<'t>) -> Result<Step, Problem> {
-        if tag.trim_before {
-            return Err(Problem::new(tag.offset, "a comment cannot trim white space").hint("remove the `~`"));
-        }
-        let dashes = cursor.rest().starts_with("!--");
-        let (skip, close) = if dashes { (3, "--}}") } else { (1, "}}") };
-        let Some(end) = cursor.rest().get(skip..).and_then(|rest| rest.find(close)) else {
+        let inner = &cursor.rest()[1..];
+        let dashes = inner.starts_with("--");
+        let closing = |end: &&str| inner.find(*end).map(|found| (found, end.len()));
+        let ends: &[&str] = if dashes { &["--}}", "--~}}"] } else { &["}}"] };
+        let Some((found, length)) = ends.iter().filter_map(closing).min() else {
+            let close = if dashes { "--}}" } else { "}}" };
             return Err(Problem::new(tag.offset, "this comment is never closed").hint(format!("add `{close}`")));
         };
-        self.at = cursor.at + skip + end + close.len();
-        self.push(Node::Comment);
+        self.at = cursor.at + 1 + found + length;
+        let trim_after = self.text[..self.at - 2].ends_with('~');
+        self.push(Node::Comment(Tag { trim_after, ..tag }));
         Ok(Step::Next)
     }
 
@@ -309,12 +349,14 @@ impl<'t> Parser<'t, '_, '_> {
         let Some(found) = self.text[content..].find(close) else {
             return Err(Problem::new(open, "this raw block is never closed").hint(format!("add `{close}`")));
         };
-        self.push(Node::Verbatim(self.text[content..content + found].to_owned()));
+        let inner = &self.text[content..content + found];
+        let inner = if inner.is_empty() { Vec::new() } else { vec![Node::Text(Text::new(inner))] };
+        self.push(Node::Raw(inner));
         self.at = content + found + close.len();
         Ok(Step::Next)
     }
 
-    /// `{{#if x}}`, `{{#*inline "x"}}`, `{{#> x}}`.
+    /// `{{#if x}}`, `{{#x}}`, `{{#*inline "x"}}`, `{{#> x}}`.
     fn opening(&mut self, tag: Tag, mut cursor: Cursor<'t>) -> Result<Step, Problem> {
         cursor.at += 1;
         let frame = if cursor.eat("*") {
@@ -324,11 +366,20 @@ impl<'t> Parser<'t, '_, '_> {
             let tag = self.end(tag, cursor, false)?;
             Frame { open: Open::Partial(Partial { tag, ..partial }), body: Vec::new() }
         } else {
-            let (call, params, cursor) = block_call(cursor)?;
-            let tag = self.end(tag, cursor, false)?;
-            let open = Open::Block { name: call.name.clone(), branches: Vec::new(), tag, call: Some(call), params };
-            Frame { open, body: Vec::new() }
+            self.block(tag, cursor, false)?
         };
+        self.open(tag, frame)
+    }
+
+    /// `{{#if x}}`, `{{#x}}`, `{{^x}}`, after the sigil.
+    fn block(&mut self, tag: Tag, cursor: Cursor<'t>, inverted: bool) -> Result<Frame, Problem> {
+        let (name, head, params, cursor) = self.head(cursor)?;
+        let tag = self.end(tag, cursor, false)?;
+        let open = Open::Block { name, inverted, branches: Vec::new(), tag, head: Some(head), params };
+        Ok(Frame { open, body: Vec::new() })
+    }
+
+    fn open(&mut self, tag: Tag, frame: Frame) -> Result<Step, Problem> {
         if self.stack.len() == MAX_NESTING {
             self.faults.push(
                 Problem::new(tag.offset, format!("blocks nest deeper than {MAX_NESTING}"))
@@ -363,23 +414,30 @@ impl<'t> Parser<'t, '_, '_> {
     fn otherwise(&mut self, tag: Tag, mut cursor: Cursor<'t>, keyword: usize) -> Result<Step, Problem> {
         cursor.at += keyword;
         cursor.skip_space();
-        let (call, params, cursor) = match cursor.peek() {
+        let (head, params, cursor) = match cursor.peek() {
             Some('}' | '~') => (None, Vec::new(), cursor),
             _ => {
-                let (call, params, cursor) = block_call(cursor)?;
-                (Some(call), params, cursor)
+                let (_, head, params, cursor) = self.head(cursor)?;
+                (Some(head), params, cursor)
             }
         };
         let tag = self.end(tag, cursor, false)?;
         match self.stack.last_mut() {
-            Some(Frame { open: Open::Block { branches, tag: open, call: current, params: names, .. }, body }) => {
+            Some(Frame {
+                open: Open::Block { inverted, branches, tag: open, head: current, params: names, .. },
+                body,
+            }) => {
                 if current.is_none() {
                     return Err(Problem::new(tag.offset, "there is an `{{else}}` before this one")
                         .hint("`{{else if …}}` goes before the `{{else}}`"));
                 }
+                if *inverted && head.is_some() {
+                    return Err(Problem::new(tag.offset, "a block that begins with `{{^` has a plain `{{else}}` only")
+                        .hint("begin with `{{#unless …}}`, or put a block inside the `{{else}}`"));
+                }
                 branches.push(Branch {
                     tag: std::mem::replace(open, tag),
-                    call: std::mem::replace(current, call),
+                    head: std::mem::replace(current, head),
                     params: std::mem::replace(names, params),
                     body: std::mem::take(body),
                 });
@@ -390,21 +448,23 @@ impl<'t> Parser<'t, '_, '_> {
         }
     }
 
-    fn caret(&mut self, tag: Tag, cursor: Cursor<'t>) -> Result<Step, Problem> {
-        let rest = cursor.rest()[1..].trim_start();
-        if rest.starts_with(['}', '~']) {
+    /// `{{^}}`, which is `{{else}}`, or `{{^x}}`.
+    fn caret(&mut self, tag: Tag, mut cursor: Cursor<'t>) -> Result<Step, Problem> {
+        if cursor.rest()[1..].trim_start().starts_with(['}', '~']) {
             return self.otherwise(tag, cursor, 1);
         }
-        Err(Problem::new(tag.offset, "inverse blocks are not supported").hint("write `{{#unless value}}…{{/unless}}`"))
+        cursor.at += 1;
+        let frame = self.block(tag, cursor, true)?;
+        self.open(tag, frame)
     }
 
     /// `{{/if}}`
     fn closing(&mut self, tag: Tag, mut cursor: Cursor<'t>) -> Result<Step, Problem> {
         cursor.at += 1;
         cursor.skip_space();
-        let (from, rest) = (cursor.at, cursor.rest());
-        let name = rest[..rest.find(['}', '~']).unwrap_or(rest.len())].trim().trim_matches(['"', '\'']);
-        cursor.at = from + rest.find(['}', '~']).unwrap_or(rest.len());
+        let written = closing_name(cursor.rest());
+        cursor.at += written.len();
+        let name = written.trim().trim_matches(['"', '\'']);
         let tag = self.end(tag, cursor, false)?;
         let Some(depth) = self.stack.iter().rposition(|frame| frame.closing_name() == name) else {
             if !self.broken_structure {
@@ -465,18 +525,19 @@ impl<'t> Parser<'t, '_, '_> {
     }
 }
 
-/// `name args as |a b|` of a block or an `else`.
-fn block_call(mut cursor: Cursor<'_>) -> Result<(Call, Vec<String>, Cursor<'_>), Problem> {
-    cursor.skip_space();
-    let path: Path = cursor.path()?;
-    cursor.expect_delimiter()?;
-    let Some(name) = path.plain_name().map(str::to_owned) else {
-        return Err(Problem::new(path.offset, format!("`{}` is not a block helper", path.written))
-            .hint(format!("write `{{{{#each {0}}}}}`, `{{{{#with {0}}}}}` or `{{{{#if {0}}}}}`", path.written)));
-    };
-    let (args, hash) = cursor.arguments(0)?;
-    let params = cursor.block_params()?;
-    Ok((Call { name, offset: path.offset, args, hash }, params, cursor))
+/// What a closing tag says, up to its braces; those of a placeholder are not.
+fn closing_name(rest: &str) -> &str {
+    let mut at = 0;
+    while let Some(c) = rest[at..].chars().next() {
+        let inner = match c {
+            '}' | '~' => break,
+            '$' if rest[at..].starts_with("${") => rest[at..].find('}'),
+            '[' => rest[at..].find(']'),
+            _ => None,
+        };
+        at += inner.unwrap_or(0) + if inner.is_some() { 1 } else { c.len_utf8() };
+    }
+    &rest[..at]
 }
 
 /// `name scope key=value` of a partial. Its block, if any, is read later.
@@ -509,7 +570,7 @@ fn partial(tag: Tag, mut cursor: Cursor<'_>) -> Result<(Partial, Cursor<'_>), Pr
     if let Some(extra) = args.get(1) {
         return Err(Problem::new(extra.offset(), "a partial takes one value").hint("name the others: `key=value`"));
     }
-    Ok((Partial { tag, name, name_offset, scope: args.pop(), hash, block: None }, cursor))
+    Ok((Partial { tag, name, name_offset, scope: args.pop(), hash, block: None, indent: None }, cursor))
 }
 
 fn not_closed(cursor: &Cursor<'_>, tag: Tag, expected: &str) -> Problem {

@@ -2,6 +2,8 @@
 //!
 //! Invariants: blocks nest at most [`MAX_NESTING`] deep and so do sub-expressions, so that code may recurse over a tree.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 /// Deepest nesting of blocks, of sub-expressions, and of blocks through partials. Recursion stays far from the 2 MiB
@@ -12,21 +14,46 @@ pub(super) const MAX_NESTING: usize = 100;
 #[derive(Debug)]
 pub(super) enum Node {
     /// Text as it stands, after escaped mustaches were taken out; white space control may trim it.
-    Text(String),
-    /// Text that nothing trims or reads: the braces of an escaped mustache, the content of a raw block.
-    Verbatim(String),
+    Text(Text),
+    /// `{{{{raw}}}}…{{{{/raw}}}}`: its content is text.
+    Raw(Vec<Node>),
     /// A comment; it can stand alone on its line.
-    Comment,
+    Comment(Tag),
     /// A bare path: its value is printed.
     Print(Tag, Path, Printing),
     /// A helper's result is printed.
     Call(Tag, Call, Printing),
-    /// `{{#if}}` and its relatives.
+    /// `{{#if}}` and its relatives, sections `{{#x}}` and `{{^x}}`.
     Block(Block),
     /// `{{> name}}` or `{{#> name}}…{{/name}}`.
     Partial(Partial),
     /// `{{#*inline "name"}}…{{/inline}}`.
     Inline(Inline),
+}
+
+/// A piece of text and what white space control left of it.
+#[derive(Debug)]
+pub(super) struct Text {
+    /// As the author wrote it.
+    pub original: String,
+    /// The part that is printed.
+    pub kept: Range<usize>,
+    /// A standalone tag after it took its indentation.
+    pub left_stripped: bool,
+    /// A standalone tag before it took the rest of its line.
+    pub right_stripped: bool,
+}
+
+impl Text {
+    /// Text of which everything is kept.
+    pub fn new(original: &str) -> Text {
+        Text { original: original.to_owned(), kept: 0..original.len(), left_stripped: false, right_stripped: false }
+    }
+
+    /// What is printed.
+    pub fn value(&self) -> &str {
+        &self.original[self.kept.clone()]
+    }
 }
 
 /// Where a tag stands and which white space it takes with it.
@@ -52,9 +79,9 @@ pub(super) enum Printing {
 /// A block with its `else` branches, in order.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// The block helper of the first branch.
-    pub name: String,
-    /// The first has a call; later ones have one for `{{else if x}}`.
+    /// `{{^x}}`: the first branch is for where `x` does not hold, an `{{else}}` for where it does.
+    pub inverted: bool,
+    /// The first has a head; later ones have one for `{{else if x}}`.
     pub branches: Vec<Branch>,
     /// The closing tag.
     pub close: Tag,
@@ -66,11 +93,30 @@ pub(super) struct Branch {
     /// `{{#if x}}`, `{{else if x}}` or `{{else}}`.
     pub tag: Tag,
     /// `None` for a plain `{{else}}`.
-    pub call: Option<Call>,
+    pub head: Option<Head>,
     /// `as |a b|`.
     pub params: Vec<String>,
     /// What it holds.
     pub body: Vec<Node>,
+}
+
+/// What decides over a branch.
+#[derive(Debug)]
+pub(super) enum Head {
+    /// A helper: `if x`, `each x`, `eq a b`.
+    Call(Call),
+    /// A section: the kind of the value decides.
+    Section(Path),
+}
+
+impl Head {
+    /// Byte offset of its first character.
+    pub fn offset(&self) -> usize {
+        match self {
+            Head::Call(call) => call.offset,
+            Head::Section(path) => path.offset,
+        }
+    }
 }
 
 /// The inclusion of another template.
@@ -88,6 +134,8 @@ pub(super) struct Partial {
     pub hash: Vec<Named>,
     /// The block given with it, and its closing tag.
     pub block: Option<(Vec<Node>, Tag)>,
+    /// What every line of it begins with, where it stands alone on an indented line.
+    pub indent: Option<String>,
 }
 
 impl Partial {

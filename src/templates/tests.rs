@@ -452,14 +452,20 @@ fn broken_templates_are_refused_with_their_place() {
         ("{{log a}}", "line 1, column 3: unknown helper `log`"),
         ("{{log}}", "line 1, column 3: unknown helper `log`"),
         ("{{if a}}", "line 1, column 3: `if` is a block helper"),
-        ("{{#eq a b}}{{/eq}}", "line 1, column 4: `eq` is not a block helper"),
-        ("{{#items}}{{/items}}", "line 1, column 4: unknown block helper `items`"),
-        ("{{#a.b}}{{/a.b}}", "line 1, column 4: `a.b` is not a block helper"),
+        ("{{#upper b}}{{/upper}}", "line 1, column 4: `upper` is not a block helper"),
+        ("{{#eq b}}{{/eq}}", "line 1, column 4: `eq` takes 2 values and was given 1"),
+        ("{{#eq a b as |c|}}{{/eq}}", "line 1, column 4: `eq` does not give that many block parameters"),
+        ("{{#items x}}{{/items}}", "line 1, column 4: unknown block helper `items`"),
+        ("{{#a.b c}}{{/a.b}}", "line 1, column 4: `a.b` is not a block helper"),
+        ("{{#a.b}}{{/a.c}}", "line 1, column 1: `{{#a.b}}` is never closed"),
+        ("{{#a}}{{^a.${b c}}}{{/a}}", "line 1, column 7: `{{^a.${b c}}}` is never closed"),
+        ("{{#if a}}{{else iff b}}{{/if}}", "line 1, column 17: unknown block helper `iff`"),
         ("{{#if}}{{/if}}", "line 1, column 4: `if` takes one value and was given 0"),
         ("{{#if a as |b|}}{{/if}}", "line 1, column 4: `if` does not give that many block parameters"),
         ("{{#each a as |b c d|}}{{/each}}", "line 1, column 11: a block has one or two parameters"),
         ("{{#each a |b|}}{{/each}}", "line 1, column 11: `|` is not expected here"),
-        ("{{^if a}}{{/if}}", "line 1, column 1: inverse blocks are not supported"),
+        ("{{^if}}{{/if}}", "line 1, column 4: `if` takes one value and was given 0"),
+        ("{{^a}}{{else if b}}{{/a}}", "line 1, column 7: a block that begins with `{{^` has a plain `{{else}}` only"),
         ("{{else}}", "line 1, column 1: this `{{else}}` stands outside a block"),
         ("{{#if a}}{{else}}{{else}}{{/if}}", "line 1, column 18: there is an `{{else}}` before this one"),
         ("{{/if}}", "line 1, column 1: `{{/if}}` closes nothing"),
@@ -473,7 +479,10 @@ fn broken_templates_are_refused_with_their_place() {
         ("{{> @partial-block}}", "line 1, column 5: `@partial-block` stands outside a partial"),
         ("{{! a", "line 1, column 1: this comment is never closed"),
         ("{{!-- a }}", "line 1, column 1: this comment is never closed"),
-        ("{{~! a }}", "line 1, column 1: a comment cannot trim white space"),
+        (
+            "{{#if a}}{{#*inline 'x'}}{{/inline}}{{/if}}{{> x}}",
+            "line 1, column 48: the partial `x` is not defined here",
+        ),
         ("{{{{raw}}}} a", "line 1, column 1: this raw block is never closed"),
         ("{{{{other}}}}a{{{{/other}}}}", "line 1, column 1: only `{{{{raw}}}}` opens a raw block"),
     ] {
@@ -531,6 +540,34 @@ fn the_deepest_allowed_nesting_compiles_and_renders_on_a_small_stack() {
 }
 
 #[test]
+fn long_chains_of_else_if_render_on_a_small_stack() {
+    let chain = case(&format!("{{{{#if nobody}}}}{}{{{{else}}}}end{{{{/if}}}}", "{{else if nothing}}x".repeat(9_000)));
+    let work = move || chain.gives("end");
+    std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().expect("no overflow");
+}
+
+#[test]
+fn blocks_inside_partials_and_partials_inside_blocks_count_together() {
+    let deep = format!("{}x{}", "{{#if date}}".repeat(60), "{{/if}}".repeat(60));
+    let nested = format!("{}{{{{> p}}}}{}", "{{#zero}}".repeat(60), "{{/zero}}".repeat(60));
+    let found = case(&nested).partial("p", &deep).report();
+    assert!(
+        found.starts_with("  t.hbs, line 1, column 545: blocks and partials nest deeper than 100 in all"),
+        "{found}"
+    );
+    let found = case(&format!("{{{{#> q}}}}{deep}{{{{/q}}}}"))
+        .partial("q", &format!("{}{{{{> @partial-block}}}}{}", "{{#if date}}".repeat(60), "{{/if}}".repeat(60)))
+        .report();
+    assert!(found.starts_with("  q.hbs, line 1, column 725: blocks and partials nest deeper"), "{found}");
+}
+
+#[test]
+fn tags_of_partials_count_each_time() {
+    let found = case(&"{{> p}}".repeat(9)).partial("p", &"{{zero}}".repeat(6_000)).report();
+    assert!(found.contains("column 61: there are more than 50000 tags with the partials in place"), "{found}");
+}
+
+#[test]
 fn cycles_of_partials_are_faults() {
     let found = case("{{> a}}").partial("a", "{{> a}}").report();
     assert!(found.starts_with("  a.hbs, line 1, column 5: the partial `a` includes itself\n"), "{found}");
@@ -558,8 +595,10 @@ fn partials_that_multiply_are_faults() {
     });
     let faults = long_chain.compile().expect_err("too deep");
     assert!(faults[0].message.contains("nest deeper than 100"), "{}", report(&faults));
-    let blocks = case("{{#> p}}x{{/p}}").partial("p", "{{> @partial-block}}{{> @partial-block}}").report();
-    assert!(blocks.contains("`@partial-block` can be used once"), "{blocks}");
+    let blocks = (0..14).fold(case(&format!("{}x{}", "{{#> p}}".repeat(14), "{{/p}}".repeat(14))), |case, _| {
+        case.partial("p", "{{> @partial-block}}{{> @partial-block}}")
+    });
+    assert!(blocks.report().contains("more than 10000 times"), "{}", blocks.report());
     let plain = case("{{> p}}").partial("p", "{{> @partial-block}}").report();
     assert!(plain.contains("the partial `p` needs a block"), "{plain}");
 }
@@ -594,8 +633,11 @@ fn loops_end_and_output_is_bounded() {
     failed(case("{{#each a}}{{@root.long}}{{/each}}"), "over 1048576 bytes");
     failed(
         case("{{#> p}}{{#each a}}{{@root.long}}{{/each}}{{/p}}").partial("p", "{{> @partial-block}}"),
-        "repeats too much",
+        "over 1048576 bytes",
     );
+    failed(case("x\n  {{> p}}\n").partial("p", "{{#each a}}{{@root.long}}{{/each}}"), "repeats too much");
+    failed(case("{{#a}}{{#@root.a}}{{#@root.a}}{{/@root.a}}{{/@root.a}}{{/a}}"), "repeats too much");
+    failed(case("{{#each a}}{{@root.long.length}}{{/each}}"), "repeats too much");
     failed(case("{{#each a}}{{#each @root.a}}{{> p}}{{/each}}{{/each}}").partial("p", ""), "repeats too much");
     let twenty = "{{long}}".repeat(40);
     assert_eq!(case(&twenty).try_render(&many).map(|text| text.len()), Ok(2_000_000), "no loop, no limit");
@@ -635,7 +677,7 @@ fn stops_follows_partials() {
     assert_eq!(case("{{> p a='x'}}").partial("p", "{{a}}").stops(), Stops::Unknown);
     assert_eq!(case("{{> p}}").partial("p", "{{> q}}").partial("q", "{{abort_message}}").stops(), Stops::Unknown);
     assert_eq!(case("x").partial("p", "{{a}}").stops(), Stops::Never);
-    assert_eq!(case("{{#*inline 'p'}}{{a}}{{/inline}}{{> p}}").stops(), Stops::Unknown);
+    assert_eq!(case("{{#*inline 'p'}}{{a}}{{/inline}}{{> p}}").stops(), paths(&["a"]));
     assert_eq!(case("{{#> p}}{{a}}{{/p}}").partial("p", "{{> @partial-block}}").stops(), paths(&["a"]));
 }
 
@@ -659,6 +701,14 @@ fn stops_agrees_with_renders_over_all_subsets_of_the_data() {
         "{{${a}}}{{@root.d}}",
         "{{b}}{{a.length}}",
         "{{#if a}}{{d}}{{else if d}}{{d}}{{else}}{{b.c}}{{/if}}",
+        "{{#unless a}}x{{else if d}}{{a}}{{else}}{{a}}{{/unless}}",
+        "{{#eq d ''}}{{a}}{{else}}{{b}}{{/eq}}",
+        "{{#a}}{{this}}{{/a}}{{^b}}{{d}}{{/b}}",
+        "{{#*inline 'i'}}{{a}}{{c}}{{/inline}}{{> i}}{{> i b}}",
+        "{{> p b c=d}}{{> p this c=b}}",
+        "{{#with b}}{{#with this}}{{../d}}{{c}}{{/with}}{{/with}}",
+        "{{#> r b}}{{c}}{{../d}}{{/r}}",
+        "{{#> s}}{{a}}{{/s}}{{> s}}",
     ];
     let values = [
         json!({}),
@@ -676,7 +726,8 @@ fn stops_agrees_with_renders_over_all_subsets_of_the_data() {
             let case = case
                 .partial("p", "{{c}}")
                 .partial("q", "{{#if d}}{{d}}{{/if}}")
-                .partial("r", "{{> @partial-block}}{{d}}");
+                .partial("r", "{{> @partial-block}}{{d}}")
+                .partial("s", "{{#if @partial-block}}{{> @partial-block}}{{else}}{{d}}{{/if}}");
             let stops = case.stops();
             for set in 0..1usize << values.len() {
                 let mut map = serde_json::Map::new();
@@ -734,7 +785,7 @@ fn templates_are_shared_between_threads() {
 // --- Against the crate as it comes
 
 /// Pieces that mean the same to the crate as it comes and to us.
-const COMMON: [&str; 24] = [
+const COMMON: [&str; 23] = [
     "a",
     " ",
     "\n",
@@ -756,13 +807,12 @@ const COMMON: [&str; 24] = [
     "{{#each l}}",
     "{{@index}}",
     "{{/each}}",
-    "{{> p}}",
     "{{! c }}",
     "{{#each l as |i|}}{{i}}",
 ];
 
 /// Pieces that need not fit together at all.
-const BROKEN: [&str; 30] = [
+const BROKEN: [&str; 38] = [
     "{{",
     "}}",
     "{{{",
@@ -793,6 +843,14 @@ const BROKEN: [&str; 30] = [
     "..",
     "[",
     "\\",
+    "{{#x}}",
+    "{{/x}}",
+    "{{^x}}",
+    "{{#> p}}",
+    "{{/p}}",
+    "{{> @partial-block}}",
+    "{{#*inline 'p'}}",
+    "{{/inline}}",
 ];
 
 fn pieces(choice: &'static [&'static str]) -> impl proptest::strategy::Strategy<Value = String> {
@@ -804,30 +862,28 @@ fn pieces(choice: &'static [&'static str]) -> impl proptest::strategy::Strategy<
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: 3_000, failure_persistence: None, ..Default::default() })]
 
-    /// White space, escaping and blocks are those of the crate.
+    /// Where the crate renders as the JavaScript implementation does, so do we. It does not at both ends of a file, for
+    /// partials, for four braces after an escaped mustache, and for a comment after a tag that trims.
     #[test]
     fn what_the_crate_renders_we_render_alike(text in pieces(&COMMON)) {
-        let partial = "<{{x}}\n{{h}}>\n";
+        let text = format!("a{text}b");
         let data = json!({"x": "1", "h": "<&>", "l": ["p", "q"], "no": false});
         let mut plain = Handlebars::new();
-        plain.register_partial("p", partial).expect("a partial");
-        // After an escaped mustache four braces begin a tag to the JavaScript implementation and to us, not to the crate;
-        // and the crate trims after a comment where a tag before the text in between asked for it.
         let quirk = text.contains("\\{{{{") || (text.contains("~}}") && text.contains("{{! c }}"));
         if !quirk && plain.register_template_string("t", &text).is_ok() {
             let expected = plain.render("t", &data).expect("nothing can fail");
-            let ours = case(&text).partial("p", partial).escape(Escape::Html).blank().try_render(&data);
+            let ours = case(&text).escape(Escape::Html).blank().try_render(&data);
             proptest::prop_assert_eq!(ours, Ok(expected));
         }
     }
 
-    /// Whatever the text: a fault of ours or a template, never a panic, never a fault of the crate.
+    /// Whatever the text: a fault or a template, and never a panic.
     #[test]
-    fn no_text_gets_past_our_faults_into_the_crates(left in pieces(&BROKEN), middle in pieces(&COMMON), right in pieces(&BROKEN)) {
+    fn every_text_is_a_template_or_has_a_fault(left in pieces(&BROKEN), middle in pieces(&COMMON), right in pieces(&BROKEN)) {
         let text = format!("{left}{middle}{right}");
         match case(&text).partial("p", "{{x}}").compile() {
             Ok(template) => drop(template.render(&scope(&data()), &mut String::new())),
-            Err(faults) => proptest::prop_assert!(!report(&faults).contains("cannot be compiled"), "{}", report(&faults)),
+            Err(faults) => proptest::prop_assert!(!faults.is_empty()),
         }
     }
 }

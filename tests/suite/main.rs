@@ -10,5 +10,6 @@ mod metamorphic;
 mod oracle;
 mod oracle_cases;
 mod oracle_model;
+mod parity;
 mod readback;
 mod sandbox;
