@@ -53,8 +53,8 @@ impl<'a> Checked<'a> {
                 return None;
             }
         };
-        for (key, value) in &entries {
-            if entries.iter().filter(|(k, _)| k == key).count() > 1 {
+        for (i, (key, value)) in entries.iter().enumerate() {
+            if entries[..i].iter().any(|(earlier, _)| earlier == key) {
                 self.fault_at(value.get(), format!("`{key}` is given twice in {what}"));
             }
             let Some(known) = known.filter(|known| !known.contains(&key.as_ref())) else { continue };

@@ -2,7 +2,9 @@
 //!
 //! Nothing outside a campaign's folder is ever read, whatever a path or a symlink says.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -26,13 +28,22 @@ pub struct Folder {
     shown: PathBuf,
     /// Partials by name.
     pub partials: BTreeMap<String, TemplateSource>,
+    /// What is wrong with the partials' files.
+    faults: Vec<Fault>,
+    /// Every file that was read, by path inside the folder: what a run keeps of the definition.
+    used: RefCell<BTreeMap<String, String>>,
 }
 
 impl Folder {
     fn open(path: &Path) -> std::io::Result<Folder> {
-        let root = path.canonicalize()?;
-        let mut folder = Folder { root, shown: path.to_owned(), partials: BTreeMap::new() };
-        folder.partials = folder.read_partials()?;
+        let mut folder = Folder {
+            root: path.canonicalize()?,
+            shown: path.to_owned(),
+            partials: BTreeMap::new(),
+            faults: Vec::new(),
+            used: RefCell::default(),
+        };
+        folder.read_partials()?;
         Ok(folder)
     }
 
@@ -49,39 +60,37 @@ impl Folder {
         }
         let bytes = fs::read(&real).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
         let text = String::from_utf8(bytes).map_err(|_| format!("`{shown}` is not UTF-8"))?;
+        let plain: PathBuf = relative.components().filter(|part| *part != Component::CurDir).collect();
+        self.used.borrow_mut().insert(plain.display().to_string(), text.clone());
         Ok(TemplateSource { file: self.shown.join(relative).display().to_string(), text })
     }
 
-    /// `partials/footer.html.hbs` is the partial `footer`. A file that cannot be read becomes a partial whose use is a
-    /// fault of its own.
-    fn read_partials(&self) -> std::io::Result<BTreeMap<String, TemplateSource>> {
+    /// `partials/footer.html.hbs` is the partial `footer`. A file that cannot be read is a fault, and stands as an empty
+    /// partial, so that its uses are not faults as well.
+    fn read_partials(&mut self) -> std::io::Result<()> {
         let folder = self.root.join("partials");
         if !folder.is_dir() {
-            return Ok(BTreeMap::new());
+            return Ok(());
         }
-        let mut partials = BTreeMap::new();
-        for entry in fs::read_dir(&folder)? {
-            let name = entry?.file_name();
+        let names = fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name()));
+        let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
+        names.sort();
+        for name in names {
             let Some(file_name) = name.to_str().filter(|n| n.ends_with(".hbs")) else { continue };
-            let partial = file_name.split('.').next().unwrap_or(file_name).to_owned();
-            let source = self.read(&Path::new("partials").join(file_name)).map_err(std::io::Error::other)?;
-            if partials.insert(partial.clone(), source).is_some() {
-                return Err(std::io::Error::other(format!("two files in `partials` are named `{partial}`")));
+            let partial = file_name.split('.').next().unwrap_or(file_name);
+            let relative = Path::new("partials").join(file_name);
+            let file = self.shown.join(&relative).display().to_string();
+            if self.partials.contains_key(partial) {
+                self.faults.push(Fault::new(&file, format!("another file in `partials` is named `{partial}` too")));
+                continue;
             }
+            let source = self.read(&relative).unwrap_or_else(|why| {
+                self.faults.push(Fault::new(&file, why));
+                TemplateSource { file, text: String::new() }
+            });
+            self.partials.insert(partial.to_owned(), source);
         }
-        Ok(partials)
-    }
-
-    /// Every file of the folder as text, by relative path: what a run keeps of the definition.
-    fn files(&self) -> BTreeMap<String, String> {
-        let relative = |path: &Path| path.strip_prefix(&self.root).ok().map(|p| p.display().to_string());
-        walkdir::WalkDir::new(&self.root)
-            .sort_by_file_name()
-            .into_iter()
-            .filter_map(|entry| entry.ok().filter(|e| e.file_type().is_file()))
-            .filter(|entry| entry.path().extension().is_some_and(|e| e == "hbs" || e == "json"))
-            .filter_map(|entry| Some((relative(entry.path())?, fs::read_to_string(entry.path()).ok()?)))
-            .collect()
+        Ok(())
     }
 }
 
@@ -89,11 +98,20 @@ impl Folder {
 pub fn load(directory: &Path, options: &LoadOptions) -> Result<Campaigns> {
     let mut faults = Vec::new();
     let mut campaigns = Campaigns::default();
+    let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
     for folder in campaign_folders(directory)? {
         let (id, loaded) = load_one(&folder);
         if let Some(id) = id.as_ref().filter(|id| !options.only.is_empty() && !options.only.contains(id)) {
             campaigns.out_of_scope.push(id.clone());
             continue;
+        }
+        if let Some(id) = &id {
+            match seen.entry(id.clone()) {
+                Entry::Occupied(first) => faults.push(same_id(&folder, id, first.get())),
+                Entry::Vacant(place) => {
+                    place.insert(folder.clone());
+                }
+            }
         }
         match (loaded, id) {
             (Ok(campaign), _) => campaigns.loaded.push(campaign),
@@ -102,7 +120,6 @@ pub fn load(directory: &Path, options: &LoadOptions) -> Result<Campaigns> {
         }
     }
     campaigns.loaded.sort_by(|a, b| a.id.cmp(&b.id));
-    faults.extend(same_ids(&campaigns.loaded));
     faults.extend(unknown_only(&campaigns, &options.only));
     if campaigns.loaded.len() > MAX_CAMPAIGNS {
         faults.push(Fault::new(directory.display().to_string(), format!("more than {MAX_CAMPAIGNS} campaigns")));
@@ -110,14 +127,9 @@ pub fn load(directory: &Path, options: &LoadOptions) -> Result<Campaigns> {
     if faults.is_empty() {
         return Ok(campaigns);
     }
-    // A broken partial is found by every field that uses it.
-    let mut told = Vec::with_capacity(faults.len());
-    faults.retain(|fault| {
-        !told.contains(fault) && {
-            told.push(fault.clone());
-            true
-        }
-    });
+    // A faulty partial is found once for every field that uses it.
+    let mut told = BTreeSet::new();
+    faults.retain(|fault| told.insert((fault.file.clone(), fault.at, fault.message.clone())));
     let count = faults.len();
     let summary = format!("cannot load the campaigns of `{}`: {count} fault{}", directory.display(), plural(count));
     Err(Error::new(Kind::Definition, summary).with_faults(faults))
@@ -141,7 +153,15 @@ fn load_one(path: &Path) -> (Option<String>, Result<Campaign, Vec<Fault>>) {
         Err(why) => return (None, Err(vec![Fault::new(file, why)])),
     };
     let (id, campaign) = parse::campaign(&file, &source.text, &folder);
-    (id, campaign.map(|campaign| Campaign { files: folder.files(), ..campaign }))
+    let Folder { mut faults, used, .. } = folder;
+    match campaign {
+        Ok(campaign) if faults.is_empty() => (id, Ok(Campaign { files: used.into_inner(), ..campaign })),
+        Ok(_) => (id, Err(faults)),
+        Err(more) => {
+            faults.splice(0..0, more);
+            (id, Err(faults))
+        }
+    }
 }
 
 fn campaign_folders(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -165,9 +185,10 @@ fn campaign_folders(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-fn same_ids(campaigns: &[Campaign]) -> Vec<Fault> {
-    let twice = campaigns.windows(2).filter(|pair| pair[0].id == pair[1].id);
-    twice.map(|pair| Fault::new(pair[0].id.clone(), format!("two campaigns have the id `{}`", pair[0].id))).collect()
+fn same_id(folder: &Path, id: &str, first: &Path) -> Fault {
+    let file = folder.join("campaign.json").display().to_string();
+    Fault::new(file, format!("the id `{id}` is also that of the campaign in `{}`", first.display()))
+        .hint("give one of them another id")
 }
 
 fn unknown_only(campaigns: &Campaigns, only: &[String]) -> Vec<Fault> {

@@ -149,7 +149,7 @@ fn variants<'a>(checked: &mut Checked<'a>, object: &Object<'a>, reader: &CopyRea
     if object.get("messages").is_some() {
         checked.fault_at(list.get(), "`variants` and `messages` exclude each other; move the messages into a variant");
     }
-    let items: Vec<&RawValue> = checked.value(list, "variants", "a list").unwrap_or_default();
+    let Some(items) = checked.value::<Vec<&RawValue>>(list, "variants", "a list") else { return Vec::new() };
     if items.is_empty() || items.len() > MAX_VARIANTS {
         checked.fault_at(list.get(), format!("`variants` must hold 1 to {MAX_VARIANTS}, found {}", items.len()));
     }
@@ -158,7 +158,7 @@ fn variants<'a>(checked: &mut Checked<'a>, object: &Object<'a>, reader: &CopyRea
         .enumerate()
         .filter_map(|(i, raw)| variant(checked, &format!("variants[{i}]."), raw, reader))
         .collect();
-    if variants.len() == items.len() {
+    if variants.len() == items.len() && !variants.is_empty() {
         check_shares(checked, list, &variants, control);
     }
     variants

@@ -129,7 +129,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", required_unless_present = "stateless", conflicts_with = "stateless")]
     pub state: Option<PathBuf>,
     /// Make the state folder where it is missing
-    #[arg(long, requires = "state")]
+    #[arg(long, requires = "state", conflicts_with = "stateless")]
     pub create_state: bool,
     /// Know no earlier run and keep no receipts
     #[arg(long)]

@@ -101,7 +101,7 @@ fn state(command: &StateCommand) -> Result<u8> {
 }
 
 fn show(disk: Arc<dyn Disk>, dir: &Path, json: bool) -> Result<()> {
-    let overview = State::open(disk, dir)?.overview()?;
+    let overview = State::open(disk, dir)?.summary();
     print::out(&if json { print::overview_json(&overview)? } else { print::overview(&overview) })
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{ByWord, Counts};
 use crate::runs::{Checked, Finished, RunOutcome, Summary, Verified};
-use crate::state::Overview;
+use crate::state;
 use crate::triggers::format_micros;
 
 /// Writes to standard output; a reader that has gone away is not an error.
@@ -164,6 +164,10 @@ pub fn checked(checked: &Checked) -> String {
         for (name, percent) in campaign.variants.iter().filter(|(name, _)| name.is_some()) {
             let _ = writeln!(text, "  {percent:>3} % {}", name.as_deref().unwrap_or_default());
         }
+        let control = 100 - campaign.variants.iter().map(|(_, percent)| percent).sum::<u8>();
+        if control > 0 {
+            let _ = writeln!(text, "  {control:>3} % in control");
+        }
         campaign.warnings.iter().for_each(|warning| {
             let _ = writeln!(text, "  warning: {warning}");
         });
@@ -188,14 +192,14 @@ pub fn verified(verified: &Verified) -> String {
 }
 
 /// What a state holds, as JSON.
-pub fn overview_json(overview: &Overview) -> Result<String> {
+pub fn overview_json(overview: &state::Summary) -> Result<String> {
     serde_json::to_string_pretty(overview)
         .map(|text| text + "\n")
         .map_err(|e| Error::new(Kind::Internal, "cannot print the state").caused_by(e))
 }
 
 /// What a state holds.
-pub fn overview(overview: &Overview) -> String {
+pub fn overview(overview: &state::Summary) -> String {
     let time = |at: Option<i64>| at.map_or_else(|| "-".to_owned(), format_micros);
     let mut text = format!("state {}, generation {}\n", overview.state_id, overview.generation);
     let _ = writeln!(
@@ -213,7 +217,10 @@ pub fn overview(overview: &Overview) -> String {
         overview.runs
     );
     for (id, campaign) in &overview.campaigns {
-        let window = campaign.largest_window_seconds.map_or_else(|| "never".to_owned(), |s| format!("{s} s"));
+        let window = match campaign.largest_window {
+            state::Window::Never => "never".to_owned(),
+            state::Window::Seconds(seconds) => format!("{seconds} s"),
+        };
         let _ = writeln!(text, "  {id}: {} receipts, largest window {window}", count_text(campaign.receipts));
     }
     text

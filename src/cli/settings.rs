@@ -12,7 +12,7 @@ use super::args::{
     RenderArgs, RunArgs,
 };
 use crate::campaigns::LoadOptions;
-use crate::delivery::{Compression, DeliveryOptions, Format};
+use crate::delivery::{Compression, DeliveryOptions, Format, MAX_SEGMENT_BYTES, path_segment};
 use crate::eligibility::{Clock, parse_duration_seconds};
 use crate::error::{Error, IoContext, Kind, Result, nearest};
 use crate::input::{InputFormat, InputOptions, Mapping, PropertiesFrom};
@@ -20,8 +20,8 @@ use crate::runs::{CheckSettings, MaxBad, RenderSettings, RenderWhat, RunSettings
 use crate::templates::{Escape, OnMissing};
 use crate::triggers::{EpochUnit, MICROS_PER_SECOND, Micros, TimeReader};
 
-/// Bytes of one NDJSON split.
-const SPLIT_BYTES: u64 = 4 << 20;
+/// Bytes of one NDJSON split. Small, since what a split writes is held in memory and a line of two bytes is a rejected row.
+const SPLIT_BYTES: u64 = 1 << 20;
 
 /// Rows of one Parquet split.
 const SPLIT_ROWS: usize = 131_072;
@@ -37,9 +37,12 @@ pub fn run(args: &RunArgs, now: Micros, new_state_id: u128) -> Result<RunSetting
     let as_of = time("--as-of", &args.as_of)?;
     let (since, until) = (time("--since", &args.since)?, time("--until", &args.until)?);
     let max_age = args.max_age.as_ref().map(|text| duration("--max-age", text)).transpose()?;
-    if args.run_id.as_deref().is_some_and(|id| id.is_empty() || id.len() > 128) {
-        return Err(usage("`--run-id` must have 1 to 128 bytes"));
+    if args.run_id.as_deref().is_some_and(|id| id.is_empty() || path_segment(id).len() > MAX_SEGMENT_BYTES) {
+        let summary = format!("`--run-id` must name a folder of 1 to {MAX_SEGMENT_BYTES} bytes");
+        return Err(usage(summary).hint("letters other than ASCII take 6 to 12 bytes each"));
     }
+    let delivery = delivery(args);
+    delivery.check()?;
     let clock = if args.record_only { Clock::Event } else { clock(args.clock) };
     Ok(RunSettings {
         campaigns: args.campaigns.clone(),
@@ -50,7 +53,7 @@ pub fn run(args: &RunArgs, now: Micros, new_state_id: u128) -> Result<RunSetting
             Some(path) => StateUse::Folder { path: path.clone(), create: args.create_state },
             None => StateUse::Stateless,
         },
-        delivery: delivery(args),
+        delivery,
         clock,
         as_of: as_of.unwrap_or(now),
         as_of_given: as_of.is_some(),

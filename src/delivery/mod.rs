@@ -22,7 +22,7 @@ mod tests;
 mod verify;
 mod written;
 
-pub use names::path_segment;
+pub use names::{MAX_SEGMENT_BYTES, path_segment};
 pub use options::{ChannelSpec, Compression, DeliveryOptions, Format};
 pub use pieces::{GROUP_TEXT_BYTES, LEDGER_GROUP_ROWS, MESSAGE_GROUP_ROWS, Piece};
 pub use run_folder::RunFolder;

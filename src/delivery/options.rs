@@ -61,7 +61,7 @@ pub struct DeliveryOptions {
 
 impl DeliveryOptions {
     /// Refuses what does not go together (kind `Usage`).
-    pub(super) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         if self.batch_size == 0 {
             let error = Error::new(Kind::Usage, "a batch of 0 messages cannot be written");
             return Err(error.hint("give `--batch-size` a number of at least 1"));

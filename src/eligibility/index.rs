@@ -50,7 +50,7 @@ pub struct KeyHistory {
     pub trigger_hashes: Vec<u64>,
     /// Whether an enrolment in control is recorded.
     pub enrolled: bool,
-    /// The newest assignment and its instant.
+    /// The assignment that counts and its instant: the newest receipt, or else the newest enrolment.
     pub assignment: Option<(Micros, StoredAssignment)>,
 }
 
@@ -64,7 +64,8 @@ impl KeyHistory {
             self.receipts.insert(place, at);
         }
         self.trigger_hashes.extend(trigger_hash);
-        let rank = |a: &(Micros, StoredAssignment)| (a.0, assignment_rank(a.1));
+        // Any receipt beats an enrolment: who has received the campaign never enters control (reference 6.3).
+        let rank = |a: &(Micros, StoredAssignment)| (a.1 != StoredAssignment::Control, a.0, assignment_rank(a.1));
         if self.assignment.as_ref().is_none_or(|known| rank(known) < rank(&(at, assignment))) {
             self.assignment = Some((at, assignment));
         }
@@ -181,6 +182,15 @@ mod tests {
         assert_eq!(load([0, 1, 2]), load([2, 1, 0]));
         assert_eq!(load([0, 1, 2]).assignment, Some((5, StoredAssignment::Variant(1))));
         assert_eq!(load([0, 1, 2]).receipts, [5, 5]);
+    }
+
+    #[test]
+    fn a_receipt_beats_an_enrolment_even_a_later_one() {
+        let mut history = KeyHistory::default();
+        history.add(3, StoredAssignment::Variant(1), None);
+        history.add(5, StoredAssignment::Control, None);
+        assert_eq!(history.assignment, Some((3, StoredAssignment::Variant(1))));
+        assert!(history.enrolled);
     }
 
     #[test]

@@ -269,7 +269,10 @@ impl Finder<'_> {
                 Fault::new(argument, "no file is there").hint("names that begin with `_` or `.` are not looked at"),
             ),
             (false, n) => {
-                let message = format!("the names of the {n} files there do not say what they hold");
+                let message = match n {
+                    1 => "the name of the file there does not say what it holds".to_owned(),
+                    n => format!("the names of the {n} files there do not say what they hold"),
+                };
                 self.faults.push(Fault::new(argument, message).hint(FORMAT_HINT));
             }
         }
@@ -339,16 +342,16 @@ fn is_hidden(entry: &DirEntry) -> bool {
 /// The table format that manages a folder, if one does.
 fn table_format(folder: &Path) -> Option<&'static str> {
     if folder.join("_delta_log").is_dir() {
-        return Some("Delta");
+        return Some("a Delta");
     }
     let metadata = fs::read_dir(folder.join("metadata")).ok()?;
     let is_iceberg = |name: &str| name.ends_with(".metadata.json");
-    metadata.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_iceberg)).then_some("Iceberg")
+    metadata.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_iceberg)).then_some("an Iceberg")
 }
 
 fn table_fault(folder: &Path) -> Fault {
-    let format = table_format(folder).unwrap_or("managed");
-    let message = format!("a folder of a {format} table: read raw, its deleted rows would come back");
+    let format = table_format(folder).unwrap_or("a managed");
+    let message = format!("a folder of {format} table: read raw, its deleted rows would come back");
     Fault::new(folder.display().to_string(), message)
         .hint("export the current rows to Parquet with the engine that manages the table, and give that")
 }

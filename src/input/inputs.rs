@@ -313,7 +313,7 @@ mod tests {
         let expected = [
             "again.ndjson: the same file as `good.ndjson`: its triggers would count twice",
             "odd.txt: the name does not say what it holds",
-            "texts: the names of the 1 files there do not say what they hold",
+            "texts: the name of the file there does not say what it holds",
             "empty: no file is there",
             "gone.ndjson: no such file or folder",
             "*.csv: no file is there",

@@ -12,8 +12,9 @@ use crate::triggers::{RecipientKind, Rejection, Trigger, format_micros, redact};
 /// Most bytes of a raw line that are kept.
 const RAW_BYTES: usize = 64 * 1024;
 
-/// Adds the line of a rejected row. `line` counts from 1 in its file.
-pub fn push_rejected(out: &mut Vec<u8>, file: &str, line: u64, row: &Row<'_>, rejection: &Rejection) {
+/// Adds the line of a rejected row. `line` counts from 1 in its file. Of a line with several rejected recipients the first
+/// shows the text (`show_raw`): shown with each, a line of 8 MiB could become terabytes.
+pub fn push_rejected(out: &mut Vec<u8>, file: &str, line: u64, row: &Row<'_>, rejection: &Rejection, show_raw: bool) {
     let mut object = Map::new();
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
     put("reason", rejection.reason.code().into());
@@ -28,7 +29,7 @@ pub fn push_rejected(out: &mut Vec<u8>, file: &str, line: u64, row: &Row<'_>, re
     put("field", rejection.field.as_str().into());
     put("expected", rejection.expected.as_str().into());
     put("found", rejection.found.as_str().into());
-    if let Some(raw) = row.raw {
+    if let Some(raw) = row.raw.filter(|_| show_raw) {
         let shown = redact(&raw[..raw.len().min(RAW_BYTES)]);
         match std::str::from_utf8(&shown) {
             Ok(text) => put("raw", text.into()),

@@ -89,6 +89,8 @@ struct Renderer<'a> {
     file: &'a str,
     ordinal: usize,
     next_blocked: usize,
+    /// The last line whose text is among the rejected.
+    shown_line: Option<u64>,
     messages: Vec<MessageRows>,
     decisions: DecisionRows,
     dropped: DroppedRows,
@@ -107,6 +109,7 @@ impl<'a> Renderer<'a> {
             file: task.source.file_name(task.source.file_of(task.split)),
             ordinal: 0,
             next_blocked: 0,
+            shown_line: None,
             messages: task.schemas.message_rows(task.rules.carry.len()),
             decisions: DecisionRows::new(task.schemas.decisions.clone()),
             dropped: DroppedRows::new(task.schemas.dropped.clone()),
@@ -140,8 +143,13 @@ impl<'a> Renderer<'a> {
         Error::new(Kind::Input, summary).hint("run again once nothing writes to it; nothing was committed")
     }
 
+    fn reject(&mut self, row: &Row<'_>, line: u64, rejection: &Rejection) {
+        let show_raw = self.shown_line.replace(line) != Some(line);
+        lines::push_rejected(&mut self.out.rejected, self.file, line, row, rejection, show_raw);
+    }
+
     fn unparsed(&mut self, row: &Row<'_>, line: u64, source: &str, rejection: &Rejection) -> Result<()> {
-        lines::push_rejected(&mut self.out.rejected, self.file, line, row, rejection);
+        self.reject(row, line, rejection);
         self.settle(&Who { trigger: None, recipient: None, source }, None, rejection.reason)
     }
 
@@ -155,7 +163,7 @@ impl<'a> Renderer<'a> {
     ) -> Result<()> {
         match (classify(self.task.rules, trigger), decided) {
             (Standing::Rejected(campaign, rejection), _) => {
-                lines::push_rejected(&mut self.out.rejected, self.file, line, row, &rejection);
+                self.reject(row, line, &rejection);
                 lines::push_remainder(&mut self.out.remainder, trigger, &self.task.rules.carry);
                 self.settle(who, campaign, rejection.reason)
             }

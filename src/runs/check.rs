@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::plan::check_attributes;
 use crate::campaigns::{self, Campaign, LoadOptions, Status};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::input::{InputOptions, Inputs};
 use crate::templates::Stops;
 
@@ -71,27 +71,18 @@ pub fn check(settings: &CheckSettings) -> Result<Checked> {
     if settings.inputs.is_empty() {
         return Ok(Checked { campaigns: checked, files: Vec::new() });
     }
-    let spool = Spool::new();
-    let inputs = Inputs::open(&settings.inputs, InputOptions { spool: spool.0.clone(), ..settings.input.clone() })?;
+    let spool = spool()?;
+    let inputs =
+        Inputs::open(&settings.inputs, InputOptions { spool: spool.path().to_owned(), ..settings.input.clone() })?;
     check_attributes(&campaigns, &inputs)?;
     let files = inputs.files().iter().map(|f| CheckedFile { name: f.name.clone(), bytes: f.bytes }).collect();
     Ok(Checked { campaigns: checked, files })
 }
 
-/// A folder for unpacked input, removed at the end.
-pub struct Spool(pub PathBuf);
-
-impl Spool {
-    /// A name of this process's own below the system's temporary folder; made on first use.
-    pub fn new() -> Spool {
-        Spool(std::env::temp_dir().join(format!("retrigger-spool-{}", std::process::id())))
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A folder of its own for unpacked input, where there is no OUT to stage in; removed at the end.
+pub fn spool() -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("retrigger-spool-").tempdir();
+    folder.map_err(|e| Error::io(Kind::Output, "create a folder in", &std::env::temp_dir(), e))
 }
 
 fn check_campaign(campaign: &Campaign) -> CheckedCampaign {

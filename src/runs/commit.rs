@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::manifest::RunManifest;
 use super::out::{OutFolder, SeenGeneration};
@@ -21,7 +20,7 @@ use super::plan::Plan;
 use crate::eligibility::Reeligibility;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::pipeline::Receipt;
-use crate::state::{self, Publication, RunRecord, StagedGeneration, State, Window};
+use crate::state::{self, Delta, Publication, RunRecord, StagedGeneration, State, Window};
 use crate::storage::Disk;
 
 /// Writes the run's manifest into its staged folder and makes it durable: step 1.
@@ -42,34 +41,56 @@ pub fn seal(disk: &dyn Disk, staged: &Path, manifest: &RunManifest) -> Result<()
 pub fn stage_receipts(
     state: &State,
     plan: &Plan,
-    manifest: &RunManifest,
-    receipts: Vec<Receipt>,
+    exit_code: u8,
+    receipts: &[Receipt],
     out: &OutFolder,
 ) -> Result<StagedGeneration> {
+    let mut delta = state.delta(&plan.run_id);
+    receipts.iter().try_for_each(|receipt| push(&mut delta, plan, receipt))?;
     let record = RunRecord {
         run_id: plan.run_id.clone(),
-        config_digest: plan.config_digest,
-        exit_code: manifest.exit_code,
-        out: out.published(&plan.run_id),
-        inputs: plan.records.iter().map(|r| r.digest).collect(),
+        config_digest: plan.config_digest.to_string(),
+        exit_code,
+        generation: 0,
+        out: path_text(&out.published(&plan.run_id))?,
+        inputs: plan.records.iter().map(|r| r.digest.to_string()).collect(),
     };
-    state.stage(stored(plan, receipts), record, &windows(plan))
+    state.stage(delta, record, &windows(plan))
 }
 
 /// Steps 3 to 5. An error may come before or after the commit point: only the manifest on disk knows.
-pub fn commit(state: &mut State, generation: StagedGeneration, out: &OutFolder, run_id: &str) -> Result<()> {
-    let (staged, published) = (out.staged(run_id), out.published(run_id));
-    state.commit(generation, Some(Publication { run_id: run_id.to_owned(), staged, published }))?;
+pub fn commit(
+    state: &mut State,
+    generation: StagedGeneration,
+    out: &OutFolder,
+    run_id: &str,
+    manifest: &RunManifest,
+) -> Result<()> {
+    let unwritable = |e| Error::new(Kind::Internal, "cannot write the run's manifest").caused_by(e);
+    let publication = Publication {
+        run_id: run_id.to_owned(),
+        staged: path_text(&out.staged(run_id))?,
+        published: path_text(&out.published(run_id))?,
+        manifest: serde_json::value::to_raw_value(manifest).map_err(unwritable)?,
+    };
+    state.commit(generation, Some(publication))?;
     roll_forward(state, out)?;
     remember(state, out)
 }
 
+/// The state remembers paths as text.
+fn path_text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        Error::new(Kind::Usage, format!("`{}` is not UTF-8", path.display())).hint("give `--out` another name")
+    })
+}
+
 /// Finishes what an earlier run of this state left undone: steps 4 and 5.
 pub fn roll_forward(state: &State, out: &OutFolder) -> Result<()> {
-    if let Some(publication) = &state.manifest().pending {
-        out.publish(&publication.staged, &publication.published)?;
+    match &state.manifest().publication {
+        Some(publication) => out.publish(Path::new(&publication.staged), Path::new(&publication.published)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Tells OUT of the state's generation.
@@ -96,31 +117,21 @@ pub fn check_fence(state: &State, out: &OutFolder) -> Result<()> {
     ))
 }
 
-fn stored(plan: &Plan, receipts: Vec<Receipt>) -> Vec<state::Receipt> {
-    let campaigns: Vec<Arc<str>> = plan.rules.campaigns.loaded.iter().map(|c| c.id.as_str().into()).collect();
-    let channels: Vec<Arc<str>> = plan.schemas.channels.iter().map(|(name, _)| name.as_str().into()).collect();
-    let variants: Vec<Vec<Option<Arc<str>>>> = plan
-        .rules
-        .campaigns
-        .loaded
-        .iter()
-        .map(|c| c.variants.iter().map(|v| v.name.as_deref().map(Arc::from)).collect())
-        .collect();
-    let store = |r: Receipt| {
-        let campaign = usize::from(r.campaign);
-        state::Receipt {
-            key: r.key,
-            campaign_id: campaigns[campaign].clone(),
-            kind: r.kind,
-            recipient: r.recipient,
-            received_at: r.received_at,
-            outcome: r.outcome,
-            variant: r.variant.and_then(|variant| variants[campaign][usize::from(variant)].clone()),
-            channels: r.messages.iter().map(|(channel, id)| (channels[usize::from(*channel)].clone(), *id)).collect(),
-            trigger_hash: r.trigger_hash,
-        }
-    };
-    receipts.into_iter().map(store).collect()
+fn push(delta: &mut Delta, plan: &Plan, receipt: &Receipt) -> Result<()> {
+    let campaign = &plan.rules.campaigns.loaded[usize::from(receipt.campaign)];
+    let variant = receipt.variant.and_then(|variant| campaign.variants[usize::from(variant)].name.as_deref());
+    let channel = |(channel, id): &(u16, _)| (plan.schemas.channels[usize::from(*channel)].0.as_str(), *id);
+    delta.push(&state::Receipt {
+        key: receipt.key,
+        campaign_id: &campaign.id,
+        kind: receipt.kind,
+        recipient: &receipt.recipient,
+        received_at: receipt.received_at,
+        outcome: receipt.outcome,
+        variant,
+        channels: &receipt.messages.iter().map(channel).collect::<Vec<_>>(),
+        trigger_hash: receipt.trigger_hash,
+    })
 }
 
 fn windows(plan: &Plan) -> BTreeMap<String, Window> {

@@ -81,7 +81,7 @@ pub struct Summary {
     pub batches: u64,
     /// Bytes of input files.
     pub bytes_read: u64,
-    /// Bytes of the run's files.
+    /// Bytes of the run's files but for `summary.json` and `manifest.json`.
     pub bytes_written: u64,
     /// Unknown fields that were ignored.
     pub unknown_fields_ignored: u64,

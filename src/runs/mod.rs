@@ -9,6 +9,8 @@ mod plan;
 mod render;
 mod run;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use check::{CheckSettings, Checked, CheckedCampaign, CheckedFile, check};

@@ -32,10 +32,17 @@ pub struct OutFolder {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     staging: PathBuf,
-    _lock: Box<dyn DiskLock>,
+    /// None where the folder is only looked at.
+    lock: Option<Box<dyn DiskLock>>,
 }
 
 impl OutFolder {
+    /// A folder that is only looked at: nothing is created or locked, and it need not exist.
+    pub fn look_at(disk: Arc<dyn Disk>, out: &Path) -> Result<OutFolder> {
+        let path = out.canonicalize().unwrap_or_else(|_| out.to_owned());
+        Ok(OutFolder { disk, staging: sibling(&path)?, path, lock: None })
+    }
+
     /// Creates OUT where needed, locks it, and checks that staging stands on the same device. Waits for a held lock at
     /// most `wait`.
     pub fn open(disk: Arc<dyn Disk>, out: &Path, wait: Duration) -> Result<OutFolder> {
@@ -50,7 +57,7 @@ impl OutFolder {
         })?;
         let staging = sibling(&path)?;
         disk.create_dir_all(&staging).at(Kind::Output, "create the staging folder", &staging)?;
-        let folder = OutFolder { disk, path, staging, _lock: lock };
+        let folder = OutFolder { disk, path, staging, lock: Some(lock) };
         folder.check_device()?;
         Ok(folder)
     }
@@ -101,15 +108,33 @@ impl OutFolder {
         let _ = self.disk.remove_dir_all(&self.staged(run_id));
     }
 
-    /// Renames a staged run into place. Idempotent: a run that is there already stays.
+    /// Refuses a run that could be committed and then not published.
+    pub fn check_free(&self, run_id: &str) -> Result<()> {
+        let (staged, published) = (self.staged(run_id), self.published(run_id));
+        if self.disk.exists(&staged) {
+            let summary =
+                format!("`{}` holds this run for another state, which may have committed it", staged.display());
+            return Err(Error::new(Kind::Output, summary).hint(
+                "run the command with that state again: it publishes what is committed; or use another `--out`",
+            ));
+        }
+        if self.disk.exists(&published) {
+            let summary = format!("`{}` is where the run belongs, and no run", published.display());
+            return Err(Error::new(Kind::Output, summary).hint("move it away, or give another `--run-id` or `--out`"));
+        }
+        Ok(())
+    }
+
+    /// Renames a staged run into place. Idempotent: a run that is there already stays, and is made durable, since the
+    /// process that renamed it may have ended before it did that.
     pub fn publish(&self, staged: &Path, published: &Path) -> Result<()> {
         if self.disk.exists(staged) {
             self.disk.rename(staged, published).at(Kind::Output, "publish the run as", published)?;
-            // The publication of a run into another OUT is synced where it belongs.
-            let folder = published.parent().unwrap_or(&self.path);
-            self.disk.sync_dir(folder).at(Kind::Output, "sync", folder)?;
         }
-        Ok(())
+        match published.parent().filter(|_| self.disk.exists(published)) {
+            Some(out) => self.disk.sync_dir(out).at(Kind::Output, "sync", out),
+            None => Ok(()),
+        }
     }
 
     /// The manifest of a published run, if there is one.
@@ -157,6 +182,9 @@ impl OutFolder {
 impl Drop for OutFolder {
     /// Staging is only there while something is staged. A folder that is not empty stays for the next start.
     fn drop(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
         let spool = self.spool();
         if self.disk.exists(&spool) {
             let _ = self.disk.remove_dir_all(&spool);
@@ -192,5 +220,112 @@ pub fn wait_for<T>(wait: Duration, mut attempt: impl FnMut() -> Result<T>) -> Re
             }
             done => return done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::storage::RealDisk;
+
+    fn open(out: &Path) -> Result<OutFolder> {
+        OutFolder::open(Arc::new(RealDisk), out, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_second_run_into_the_same_folder_is_busy_until_the_first_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let first = open(&out).unwrap();
+        let busy = open(&out).err().unwrap();
+        assert_eq!((busy.kind, busy.hint.is_some()), (Kind::Busy, true));
+        drop(first);
+        open(&out).unwrap();
+    }
+
+    #[test]
+    fn waiting_for_a_lock_repeats_what_is_busy_and_nothing_else() {
+        let mut attempts = 0;
+        let got = wait_for(Duration::from_secs(60), || {
+            attempts += 1;
+            if attempts < 3 { Err(busy(Path::new("out"))) } else { Ok(attempts) }
+        });
+        assert_eq!(got.unwrap(), 3);
+        let mut attempts = 0;
+        let failed: Result<()> = wait_for(Duration::from_secs(60), || {
+            attempts += 1;
+            Err(Error::new(Kind::Output, "no"))
+        });
+        assert_eq!((failed.unwrap_err().kind, attempts), (Kind::Output, 1));
+    }
+
+    #[test]
+    fn staging_stands_beside_the_folder_and_only_while_something_is_staged() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = open(&folder.path().join("out")).unwrap();
+        let staged = out.staged("a/b");
+        assert_eq!(staged, folder.path().canonicalize().unwrap().join("out.staging").join("a%2Fb"));
+        assert_eq!(fs::metadata(staged.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(out);
+        assert!(!folder.path().join("out.staging").exists());
+    }
+
+    #[test]
+    fn clearing_removes_leftovers_but_no_complete_run_of_another_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = open(&folder.path().join("out")).unwrap();
+        let manifest = |state_id: &str| {
+            serde_json::json!({
+                "format": 1, "written_by": "", "run_id": "", "config_digest": format!("{:032x}", 1), "flags": {},
+                "as_of": "", "inputs": [], "ledger": crate::pipeline::Ledger::default(), "files": [],
+                "state_id": state_id, "generation": 1, "exit_code": 0,
+            })
+        };
+        let (own, other) = (manifest("own").to_string(), manifest("other").to_string());
+        for (name, text) in [("torn", &other[..20]), ("own", &own), ("other", &other)] {
+            fs::create_dir(out.staged(name)).unwrap();
+            fs::write(out.staged(name).join("manifest.json"), text).unwrap();
+        }
+        fs::create_dir(out.staged("empty")).unwrap();
+        fs::write(out.staging.join("stray"), "").unwrap();
+        out.clear_staging(Some("own")).unwrap();
+        assert_eq!(RealDisk.list(&out.staging).unwrap(), [out.staged("other")]);
+        out.clear_staging(Some("other")).unwrap();
+        assert!(RealDisk.list(&out.staging).unwrap().is_empty());
+    }
+
+    #[test]
+    fn publishing_twice_is_publishing_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = open(&folder.path().join("out")).unwrap();
+        let (staged, published) = (out.staged("run"), out.published("run"));
+        out.publish(&staged, &published).unwrap();
+        assert!(!published.exists(), "nothing was staged");
+        fs::create_dir(&staged).unwrap();
+        fs::write(staged.join("file"), "x").unwrap();
+        for _ in 0..2 {
+            out.publish(&staged, &published).unwrap();
+            assert!(!staged.exists());
+            assert_eq!(fs::read_to_string(published.join("file")).unwrap(), "x");
+        }
+    }
+
+    #[test]
+    fn the_newest_generation_of_every_state_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let seen = |generation: u64| SeenGeneration { generation, digest: format!("d{generation}") };
+        let out = open(&path).unwrap();
+        out.remember("one", seen(1)).unwrap();
+        out.remember("two", seen(7)).unwrap();
+        out.remember("one", seen(2)).unwrap();
+        drop(out);
+        let states = open(&path).unwrap().states().unwrap();
+        assert_eq!(states, BTreeMap::from([("one".to_owned(), seen(2)), ("two".to_owned(), seen(7))]));
+        fs::write(path.join(".retrigger/states.json"), "[").unwrap();
+        assert!(open(&path).unwrap().states().unwrap_err().summary.contains("states.json"));
     }
 }

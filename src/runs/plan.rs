@@ -8,7 +8,8 @@ use super::exclude;
 use super::manifest::InputRecord;
 use super::settings::RunSettings;
 use crate::campaigns::{self, Campaigns};
-use crate::error::{Error, Kind, Result};
+use crate::delivery::{MAX_SEGMENT_BYTES, path_segment};
+use crate::error::{Error, Fault, Kind, Result};
 use crate::ids::Digest;
 use crate::input::{InputOptions, Inputs};
 use crate::pipeline::{Rules, Schemas};
@@ -42,6 +43,7 @@ impl Definitions {
     /// Loads campaigns and the exclude table.
     pub fn load(settings: &RunSettings) -> Result<Definitions> {
         let campaigns = campaigns::load(&settings.campaigns, &settings.load)?;
+        check_names(&campaigns)?;
         let (excluded, exclude_digest) = match &settings.exclude {
             Some(path) => exclude::read(path).map(|(keys, digest)| (keys, Some(digest)))?,
             None => Default::default(),
@@ -94,6 +96,22 @@ pub fn check_attributes(campaigns: &Campaigns, inputs: &Inputs) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Kind::Definition, "the campaigns print attributes, and the input has none").with_faults(faults))
+}
+
+/// A run keeps each campaign's definition in a folder of its id.
+fn check_names(campaigns: &Campaigns) -> Result<()> {
+    let too_long = |id: &&str| path_segment(id).len() > MAX_SEGMENT_BYTES;
+    let faults: Vec<Fault> = campaigns
+        .loaded
+        .iter()
+        .map(|campaign| campaign.id.as_str())
+        .filter(too_long)
+        .map(|id| Fault::new(id, format!("as the name of a folder this id has more than {MAX_SEGMENT_BYTES} bytes")))
+        .collect();
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Definition, "a campaign's id is too long").with_faults(faults)),
+    }
 }
 
 fn records(inputs: &Inputs) -> Result<Vec<InputRecord>> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::check::Spool;
+use super::check::spool;
 use crate::campaigns::{self, Campaign, LoadOptions};
 use crate::error::{Error, Fault, IoContext, Kind, Result};
 use crate::input::{InputOptions, Inputs};
@@ -129,8 +129,8 @@ fn messages(folder: &Path, arguments: &[String], input: &InputOptions, limit: u6
         let summary = format!("`{}` holds several campaigns", folder.display());
         return Err(Error::new(Kind::Usage, summary).hint("give the folder of one campaign"));
     };
-    let spool = Spool::new();
-    let inputs = Inputs::open(arguments, InputOptions { spool: spool.0.clone(), ..input.clone() })?;
+    let spool = spool()?;
+    let inputs = Inputs::open(arguments, InputOptions { spool: spool.path().to_owned(), ..input.clone() })?;
     let mut rendered = Rendered { text: String::new(), stopped: false };
     let mut left = limit;
     for split in 0..inputs.splits() {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::check::spool;
 use super::commit;
 use super::manifest::{RUN_FORMAT, RunManifest, Summary, peak_rss_bytes};
 use super::out::{OutFolder, wait_for};
@@ -44,6 +45,9 @@ pub enum RunOutcome {
 /// Each [`Kind`]; after any error nothing was committed, except where the summary of the error says so.
 pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress) -> Result<Finished> {
     let definitions = Definitions::load(settings)?;
+    if settings.dry_run {
+        return dry_run(disk, settings, definitions, progress);
+    }
     let out = OutFolder::open(disk.clone(), &settings.out, settings.wait_lock)?;
     let state = open_state(&disk, settings)?;
     if let Some(state) = &state {
@@ -61,9 +65,7 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
         check_consumed(&plan, state, settings.allow_consumed)?;
         plan.rules.history_floors = floors(&plan, state);
     }
-    if settings.dry_run {
-        return dry_run(&plan, settings, state.as_ref(), progress);
-    }
+    out.check_free(&plan.run_id)?;
     let staged = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
     let staged = staged.inspect_err(|_| out.discard(&plan.run_id))?;
     match state {
@@ -88,17 +90,17 @@ fn floors(plan: &Plan, state: &State) -> Vec<Option<i64>> {
 /// The same id with the same digest is done already; with another digest it is a mistake.
 fn already_committed(plan: &Plan, state: Option<&State>, out: &OutFolder) -> Result<Option<Finished>> {
     let published = out.published(&plan.run_id);
-    let in_state = state.and_then(|s| s.manifest().runs.iter().find(|r| r.run_id == plan.run_id));
-    let known = match (in_state, state) {
-        (Some(record), _) => Some((record.config_digest, record.exit_code, record.out.clone())),
-        (None, _) => out.manifest(&plan.run_id)?.map(|m| (m.config_digest, m.exit_code, published.clone())),
+    let in_state = state.and_then(|s| s.manifest().run(&plan.run_id));
+    let known = match in_state {
+        Some(record) => Some((record.config_digest.clone(), record.exit_code, PathBuf::from(&record.out))),
+        None => out.manifest(&plan.run_id)?.map(|m| (m.config_digest.to_string(), m.exit_code, published)),
     };
     let Some((digest, exit_code, place)) = known else { return Ok(None) };
     if in_state.is_none() && state.is_some() {
         let summary = format!("`{}` holds a run of this id that this state knows nothing of", place.display());
         return Err(Error::new(Kind::Output, summary).hint("use another `--out`, or the state that it was run with"));
     }
-    if digest != plan.config_digest {
+    if digest != plan.config_digest.to_string() {
         let summary = format!("run `{}` is committed already, with other inputs, campaigns or flags", plan.run_id);
         return Err(Error::new(Kind::Output, summary).hint("give another `--run-id`, or none"));
     }
@@ -110,8 +112,9 @@ fn check_consumed(plan: &Plan, state: &State, allowed: bool) -> Result<()> {
     if allowed {
         return Ok(());
     }
-    let consumed = plan.records.iter().filter_map(|input| {
-        let run = state.manifest().runs.iter().find(|run| run.inputs.contains(&input.digest))?;
+    // An empty file holds nothing to consume, and every empty night is the same bytes.
+    let consumed = plan.records.iter().filter(|input| input.bytes > 0).filter_map(|input| {
+        let run = state.manifest().consumer_of(&input.digest.to_string())?;
         Some(crate::error::Fault::new(input.name.clone(), format!("was consumed by run `{}`", run.run_id)))
     });
     let faults: Vec<_> = consumed.collect();
@@ -152,11 +155,10 @@ fn stage(
             folder.write_file(&root.join(name), text.as_bytes())?;
         }
     }
-    let mut summary = summary(plan, settings, state, &executed, folder.seal()?);
+    let summary = summary(plan, settings, state, &executed, folder.seal()?);
     let text = format!("{:#}\n", summary.to_json());
     folder.write_file(Path::new("summary.json"), text.as_bytes())?;
     let files = folder.close()?;
-    summary.bytes_written = files.iter().map(|f| f.bytes).sum();
     let manifest = RunManifest {
         format: RUN_FORMAT,
         written_by: format!("retrigger {}", env!("CARGO_PKG_VERSION")),
@@ -181,8 +183,8 @@ fn execute_plan<S: DeliverySink>(
     sink: &mut S,
     progress: &dyn Progress,
 ) -> Result<Executed> {
-    let receipts = state.map(State::receipts);
-    let receipts = receipts.map(|r| r as &dyn ReceiptSource);
+    let receipts = state.map(State::receipts).transpose()?;
+    let receipts = receipts.as_ref().map(|r| r as &dyn ReceiptSource);
     let executed = execute(&plan.rules, &plan.schemas, &plan.inputs, receipts, sink, progress)?;
     if executed.ledger.balances() {
         return Ok(executed);
@@ -241,9 +243,9 @@ fn summary(
 /// Once the commit is attempted, what is staged stays: after an error only the manifest on disk says whether the run is
 /// committed, and the next start acts on what it says.
 fn commit_with_state(staged: Staged, plan: &Plan, mut state: State, out: &OutFolder) -> Result<Finished> {
-    let generation = commit::stage_receipts(&state, plan, &staged.manifest, staged.receipts, out);
+    let generation = commit::stage_receipts(&state, plan, staged.manifest.exit_code, &staged.receipts, out);
     let generation = generation.inspect_err(|_| out.discard(&plan.run_id))?;
-    commit::commit(&mut state, generation, out, &plan.run_id).map_err(|error| {
+    commit::commit(&mut state, generation, out, &plan.run_id, &staged.manifest).map_err(|error| {
         error.hint("run the same command again: it finishes what was committed, and decides nothing twice")
     })?;
     Ok(finished(out.published(&plan.run_id), staged.manifest.exit_code, staged.summary))
@@ -259,10 +261,35 @@ fn finished(published: PathBuf, exit_code: u8, summary: Summary) -> Finished {
     Finished { exit_code, published: Some(published), outcome: RunOutcome::Ran(Box::new(summary)) }
 }
 
-fn dry_run(plan: &Plan, settings: &RunSettings, state: Option<&State>, progress: &dyn Progress) -> Result<Finished> {
-    let executed = execute_plan(plan, state, &mut Discard, progress)?;
+/// Decides and renders against what is there. OUT is only looked at, and no state is made: one that `--create-state` would
+/// make is one in which nobody has received anything.
+fn dry_run(
+    disk: Arc<dyn Disk>,
+    settings: &RunSettings,
+    definitions: Definitions,
+    progress: &dyn Progress,
+) -> Result<Finished> {
+    let out = OutFolder::look_at(disk.clone(), &settings.out)?;
+    let state = match &settings.state {
+        StateUse::Folder { path, create: true } if !disk.exists(&path.join("manifest.json")) => None,
+        _ => open_state(&disk, settings)?,
+    };
+    let spool = spool()?;
+    let options = InputOptions { spool: spool.path().to_owned(), ..settings.input.clone() };
+    let mut plan = Plan::new(settings, definitions, options)?;
+    if let Some(state) = &state {
+        commit::check_fence(state, &out)?;
+    }
+    if let Some(finished) = already_committed(&plan, state.as_ref(), &out)? {
+        return Ok(finished);
+    }
+    if let Some(state) = &state {
+        check_consumed(&plan, state, settings.allow_consumed)?;
+        plan.rules.history_floors = floors(&plan, state);
+    }
+    let executed = execute_plan(&plan, state.as_ref(), &mut Discard, progress)?;
     let exit_code = judge(&executed, settings)?;
-    let summary = summary(plan, settings, state, &executed, &[]);
+    let summary = summary(&plan, settings, state.as_ref(), &executed, &[]);
     Ok(Finished { exit_code, published: None, outcome: RunOutcome::Ran(Box::new(summary)) })
 }
 

@@ -4,6 +4,8 @@
 //! part of it: only what a crash could tear is. Files are created 0600 and folders 0700.
 
 mod real;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fs;
 use std::io::{self, Write};
@@ -59,5 +61,73 @@ pub fn replace_atomically(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::R
     match path.parent() {
         Some(folder) => disk.sync_dir(folder),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::testing::{FailingDisk, Step};
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn files_and_folders_are_for_their_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a").join("b");
+        RealDisk.create_dir_all(&inner).unwrap();
+        assert_eq!((mode(&folder.path().join("a")), mode(&inner)), (0o700, 0o700));
+        RealDisk.create(&inner.join("file")).unwrap().write_all(b"x").unwrap();
+        let _lock = RealDisk.try_lock(&inner.join("lock")).unwrap().unwrap();
+        replace_atomically(&RealDisk, &inner.join("small"), b"y").unwrap();
+        for name in ["file", "lock", "small"] {
+            assert_eq!(mode(&inner.join(name)), 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_small_file_is_replaced_whole_and_nothing_stays_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.json");
+        for content in ["long and old", "new"] {
+            replace_atomically(&RealDisk, &path, content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+            assert_eq!(RealDisk.list(folder.path()).unwrap(), [path.clone()]);
+        }
+    }
+
+    #[test]
+    fn the_old_content_stays_whatever_fails_before_the_rename() {
+        for step in [Step::Create, Step::Write, Step::Sync, Step::Rename] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("manifest.json");
+            fs::write(&path, "old").unwrap();
+            let disk = FailingDisk::new(move |failing, _| failing == step);
+            assert!(replace_atomically(&disk, &path, b"new").is_err(), "{step:?}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "old", "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_an_error_though_the_name_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.json");
+        let disk = FailingDisk::new(|failing, _| failing == Step::SyncFolder);
+        assert!(replace_atomically(&disk, &path, b"new").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_and_its_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = RealDisk.try_lock(&path).unwrap();
+        assert!(held.is_some() && RealDisk.try_lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(path.exists() && RealDisk.try_lock(&path).unwrap().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Our helpers as the crate calls them. Each is given the number of its entry in [`Tables`]; see [`super::emit()`].
+//! Our helpers as the crate calls them. Each is given the number of its entry in [`Tables`]; see [`super::emit`].
 
 use std::borrow::Cow;
 use std::rc::Rc;

@@ -1,3 +1,15 @@
-//! Tests of the whole, by subject.
+//! Everything that is tested from outside the crate, in one binary: one link instead of a dozen.
 
+#![allow(missing_docs)]
+
+mod bad_input;
+mod cli;
+mod golden;
+mod harness;
+mod metamorphic;
+mod oracle;
+mod oracle_cases;
+mod oracle_model;
 mod parity;
+mod readback;
+mod sandbox;

@@ -48,6 +48,10 @@ use schema::Roles;
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8_192;
 
+/// Unpacked bytes of one batch, about: large values come in batches of fewer rows, since a small file may unpack to
+/// gigabytes of them.
+const BATCH_BYTES: u64 = 32 << 20;
+
 /// The most rows of one split, whatever `split_rows` says: positions inside a split have 31 bits.
 const MAX_SPLIT_ROWS: u64 = 1 << 31;
 
@@ -160,12 +164,23 @@ impl ParquetFile {
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
                 .with_row_groups(vec![split.row_group])
                 .with_projection(mask)
-                .with_batch_size(BATCH_ROWS)
+                .with_batch_size(self.batch_rows(split, columns))
                 .with_offset(split.first_row as usize)
                 .with_limit(split.rows as usize)
                 .build()
         })?
         .map_err(|e| e.to_string())
+    }
+
+    /// Rows of one batch, by the average size of the row group's rows.
+    fn batch_rows(&self, split: &ParquetSplit, columns: &[usize]) -> usize {
+        let schema = self.metadata.parquet_schema();
+        let group = self.metadata.metadata().row_group(split.row_group);
+        let leaves = group.columns().iter().enumerate();
+        let read = leaves.filter(|(leaf, _)| columns.binary_search(&schema.get_column_root_idx(*leaf)).is_ok());
+        let bytes = read.map(|(_, chunk)| chunk.uncompressed_size().unsigned_abs()).fold(0, u64::saturating_add);
+        let of_a_row = (bytes / group.num_rows().unsigned_abs().max(1)).max(1);
+        (BATCH_BYTES / of_a_row).clamp(1, BATCH_ROWS as u64) as usize
     }
 
     /// Checks the page headers of the columns that are about to be read.
