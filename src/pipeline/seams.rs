@@ -118,7 +118,8 @@ pub enum LinesFile {
 }
 
 /// Where a run's rows go. Rows arrive in source order on one thread; pieces are encoded by any thread; appending is
-/// in order again. Where pieces are cut depends on row ordinals alone, so the bytes never depend on threads or splits.
+/// in order again. Where pieces are cut depends on the rows alone (their ordinals and text), so the bytes never depend on
+/// threads or splits.
 pub trait DeliverySink: Sync {
     /// Rows ready to be encoded.
     type Piece: Send;
