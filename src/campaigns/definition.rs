@@ -1,7 +1,9 @@
 //! What a loaded campaign is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::layout::Layout;
 use super::variants::Slices;
 use crate::eligibility::{Pick, Reeligibility};
 use crate::templates::{Stops, Template};
@@ -26,6 +28,8 @@ pub struct Field {
     pub name: String,
     /// Its copy.
     pub template: Template,
+    /// The slots of what its template asks for, in the variant's layout.
+    pub slots: Vec<u32>,
     /// Line breaks become a space: subjects and headers.
     pub single_line: bool,
 }
@@ -48,9 +52,17 @@ pub struct Variant {
     pub percent: u8,
     /// Its messages by channel, in the order of the definition; empty when the campaign is decide-only.
     pub messages: Vec<ChannelMessage>,
+    /// What its templates ask for.
+    pub layout: Arc<Layout>,
 }
 
 impl Variant {
+    /// A variant of messages whose fields have no slots yet.
+    pub fn new(name: Option<String>, percent: u8, mut messages: Vec<ChannelMessage>) -> Variant {
+        let layout = Arc::new(Layout::of(&mut messages));
+        Variant { name, percent, messages, layout }
+    }
+
     /// Whether no render of this variant can stop: then every trigger is receivable. One channel is enough.
     pub fn always_receivable(&self) -> bool {
         self.messages.is_empty()

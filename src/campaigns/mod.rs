@@ -4,12 +4,14 @@
 
 mod definition;
 mod fields;
+mod layout;
 mod load;
 mod names;
 mod parse;
 mod variants;
 
 pub use definition::{Campaign, Campaigns, ChannelMessage, Field, MAX_VARIANTS, Status, Variant};
+pub use layout::{Layout, Own};
 pub use load::{LoadOptions, load};
 pub use names::attribute_faults;
 pub use variants::{Slices, hash_slice};

@@ -8,7 +8,7 @@ use crate::error::{Fault, nearest};
 use crate::templates::{Reference, Template, TemplateSource};
 
 /// Names that every template sees.
-const SCOPE: [&str; 8] = [
+pub(super) const SCOPE: [&str; 8] = [
     "api_trigger_properties",
     "custom_attribute",
     "external_user_id",

@@ -144,7 +144,7 @@ fn percent(checked: &mut Checked<'_>, object: &Object<'_>, key: &str) -> Option<
 fn variants<'a>(checked: &mut Checked<'a>, object: &Object<'a>, reader: &CopyReader<'_>, control: u8) -> Vec<Variant> {
     let Some(list) = object.get("variants") else {
         let messages = object.get("messages").map(|raw| reader.messages(checked, "", raw)).unwrap_or_default();
-        return vec![Variant { name: None, percent: 100 - control, messages }];
+        return vec![Variant::new(None, 100 - control, messages)];
     };
     if object.get("messages").is_some() {
         checked.fault_at(list.get(), "`variants` and `messages` exclude each other; move the messages into a variant");
@@ -178,7 +178,7 @@ fn variant<'a>(checked: &mut Checked<'a>, place: &str, raw: &'a RawValue, reader
             Vec::new()
         }
     };
-    Some(Variant { name: Some(name?), percent: share?, messages })
+    Some(Variant::new(Some(name?), share?, messages))
 }
 
 fn check_shares(checked: &mut Checked<'_>, list: &RawValue, variants: &[Variant], control: u8) {
@@ -253,7 +253,7 @@ impl CopyReader<'_> {
             Ok(template) => {
                 checked.faults.extend(names::check(&template, &source, &self.folder.partials));
                 let single_line = is_single_line(name);
-                Some(Field { name: name.to_owned(), template, single_line })
+                Some(Field { name: name.to_owned(), template, slots: Vec::new(), single_line })
             }
             Err(faults) => {
                 checked.faults.extend(faults);

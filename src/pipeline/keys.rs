@@ -2,7 +2,7 @@
 
 use super::classify::{Standing, classify};
 use super::rules::Rules;
-use super::scope::receivable_mask;
+use super::scope::Filling;
 use super::seams::{Need, Row, SplitLines, TriggerSource};
 use super::verdicts::{Decided, SplitVerdicts};
 use crate::campaigns::{Campaign, hash_slice};
@@ -81,6 +81,7 @@ impl SplitKeys {
 pub fn read_keys(rules: &Rules, source: &dyn TriggerSource, split: usize, sticky: bool) -> Result<SplitKeys> {
     let mut verdicts = SplitVerdicts::default();
     let mut records: Vec<(u8, Record)> = Vec::new();
+    let mut filling = Filling::default();
     let need = if rules.campaigns.loaded.iter().all(is_free) { Need::Keys } else { Need::Everything };
     let lines = source.read(split, need, &mut |row: Row<'_>| {
         let ordinal = u32::try_from(verdicts.len()).map_err(|_| too_many_rows())?;
@@ -90,7 +91,7 @@ pub fn read_keys(rules: &Rules, source: &dyn TriggerSource, split: usize, sticky
                 Standing::Rejected(_, rejection) => Decided::Settled(rejection.reason),
                 Standing::Settled(_, reason) => Decided::Settled(reason),
                 Standing::Open { campaign, at } => {
-                    records.push(record(rules, campaign, trigger, at, ordinal, sticky));
+                    records.push(record(rules, campaign, trigger, at, ordinal, sticky, &mut filling));
                     Decided::Pending
                 }
             },
@@ -112,7 +113,15 @@ fn is_free(campaign: &Campaign) -> bool {
 }
 
 /// `sticky`: a stored assignment may beat the hash, so that every variant's receivability matters.
-fn record(rules: &Rules, number: u16, trigger: &Trigger<'_>, at: Micros, ordinal: u32, sticky: bool) -> (u8, Record) {
+fn record(
+    rules: &Rules,
+    number: u16,
+    trigger: &Trigger<'_>,
+    at: Micros,
+    ordinal: u32,
+    sticky: bool,
+    filling: &mut Filling,
+) -> (u8, Record) {
     let campaign = &rules.campaigns.loaded[usize::from(number)];
     let key = trigger.recipient.key_hash();
     let slice = match campaign.slices.is_trivial() {
@@ -120,7 +129,7 @@ fn record(rules: &Rules, number: u16, trigger: &Trigger<'_>, at: Micros, ordinal
         false => hash_slice(&trigger.recipient.profile_key(), &campaign.id),
     };
     let drawn = if sticky { u8::MAX } else { campaign.slices.variant(slice).map_or(0, |variant| 1 << variant) };
-    let mask = receivable_mask(campaign, trigger, drawn);
+    let mask = filling.receivable_mask(campaign, trigger, drawn);
     let trigger_hash = match &trigger.trigger_id {
         Some(id) => id_hash(id),
         None if campaign.reeligibility == Reeligibility::Always => trigger.properties.content_hash() as u64,

@@ -10,7 +10,7 @@ use super::ledger::Tally;
 use super::lines;
 use super::rows::{DecisionCells, DecisionRows, DroppedRows, MessageRows, Schemas, Who};
 use super::rules::Rules;
-use super::scope::{Dropped, render_channel, scope_of, trigger_reason};
+use super::scope::{Dropped, Filling, Subject, render_channel, trigger_reason};
 use super::seams::{Need, Row, StoredOutcome, Table, TriggerSource};
 use super::verdicts::{BlockedTrigger, Decided, SplitVerdicts};
 use crate::campaigns::{Campaign, Variant};
@@ -94,6 +94,7 @@ struct Renderer<'a> {
     messages: Vec<MessageRows>,
     decisions: DecisionRows,
     dropped: DroppedRows,
+    filling: Filling,
     texts: Vec<String>,
     dispatch_ids: Vec<String>,
     out: SplitOutput,
@@ -113,6 +114,7 @@ impl<'a> Renderer<'a> {
             messages: task.schemas.message_rows(task.rules.carry.len()),
             decisions: DecisionRows::new(task.schemas.decisions.clone()),
             dropped: DroppedRows::new(task.schemas.dropped.clone()),
+            filling: Filling::default(),
             texts: Vec::new(),
             dispatch_ids: Vec::new(),
             out: SplitOutput { tables: Vec::new(), rejected, remainder, receipts, tally },
@@ -262,11 +264,12 @@ impl<'a> Renderer<'a> {
             self.message(who, number, channel, &[0], variant.name.as_deref(), id_of);
             return Ok(Vec::new());
         }
-        let scope = scope_of(campaign, variant, trigger);
+        let subject = Subject { campaign, variant, trigger };
+        self.filling.fill(subject);
         let mut dropped = Vec::new();
         let placements = self.task.schemas.placements(number, variant_number);
         for (message, placement) in variant.messages.iter().zip(placements) {
-            match render_channel(message, &scope, &mut self.texts) {
+            match render_channel(message, subject, &mut self.filling, &mut self.texts) {
                 Ok(()) => {
                     self.message(who, number, placement.channel, &placement.columns, variant.name.as_deref(), id_of);
                 }
@@ -314,11 +317,12 @@ impl<'a> Renderer<'a> {
     /// A trigger that was allowed but that no channel can render: says why, and keeps it for mending.
     fn failed(&mut self, who: &Who<'_>, trigger: &Trigger<'_>, number: u16, variant: u8) -> Result<()> {
         let (campaign, arm) = self.campaign(number, variant);
-        let scope = scope_of(campaign, arm, trigger);
+        let subject = Subject { campaign, variant: arm, trigger };
+        self.filling.fill(subject);
         let placements = self.task.schemas.placements(number, variant);
         let mut dropped = Vec::new();
         for (message, placement) in arm.messages.iter().zip(placements) {
-            match render_channel(message, &scope, &mut self.texts) {
+            match render_channel(message, subject, &mut self.filling, &mut self.texts) {
                 Err(drop) => dropped.push((placement.channel, drop)),
                 Ok(()) => {
                     let summary = format!("{} was decided not to be receivable, but rendered", who.source);

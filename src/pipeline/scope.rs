@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use crate::campaigns::{Campaign, ChannelMessage, Variant};
-use crate::templates::{Scope, Stop, Stops};
-use crate::triggers::{Outcome, Reason, RecipientKind, Trigger, format_micros};
+use crate::campaigns::{Campaign, ChannelMessage, Field, Own, Variant};
+use crate::templates::{Data, Scope, Stop, Workspace};
+use crate::triggers::{Outcome, Reason, RecipientKind, Trigger, Values, format_micros};
 
 /// The values of one trigger. Attributes stand under `custom_attribute` and under their own names, where those are not
 /// names of ours.
-pub fn scope_of(campaign: &Campaign, variant: &Variant, trigger: &Trigger<'_>) -> Scope {
+fn scope_of(subject: Subject<'_>) -> Scope {
+    let Subject { campaign, variant, trigger } = subject;
     let text = |text: &str| Value::String(text.to_owned());
     let attributes = trigger.attributes.to_map();
     let mut values = attributes.clone();
@@ -32,27 +33,86 @@ pub fn scope_of(campaign: &Campaign, variant: &Variant, trigger: &Trigger<'_>) -
     Scope::new(values)
 }
 
-/// One bit a variant: whether a message could be produced in at least one channel. `asked` has the bits that matter.
-pub fn receivable_mask(campaign: &Campaign, trigger: &Trigger<'_>, asked: u8) -> u8 {
-    let mut buffer = String::new();
-    campaign.variants.iter().enumerate().filter(|(number, _)| asked & (1 << number) != 0).fold(
-        0,
-        |mask, (number, variant)| {
-            let receivable = variant.always_receivable() || {
-                let scope = scope_of(campaign, variant, trigger);
-                variant.messages.iter().any(|message| would_render(message, &scope, &mut buffer))
-            };
-            mask | (u8::from(receivable) << number)
-        },
-    )
+/// A trigger of a variant of a campaign.
+#[derive(Clone, Copy)]
+pub struct Subject<'s> {
+    /// The campaign.
+    pub campaign: &'s Campaign,
+    /// The variant.
+    pub variant: &'s Variant,
+    /// The trigger.
+    pub trigger: &'s Trigger<'s>,
 }
 
-fn would_render(message: &ChannelMessage, scope: &Scope, buffer: &mut String) -> bool {
-    message.fields.iter().all(|field| match field.template.stops() {
-        Stops::Never => true,
-        Stops::IfMissing(paths) => paths.iter().all(|path| scope.has(path)),
-        Stops::Unknown => field.template.render(scope, buffer).is_ok(),
-    })
+/// The values of one trigger for the templates of one variant, in memory that is used again for the next.
+#[derive(Default)]
+pub struct Filling {
+    values: Values,
+    memory: Workspace,
+    buffer: String,
+}
+
+impl Filling {
+    /// Takes what the variant's templates ask for.
+    pub fn fill(&mut self, subject: Subject<'_>) {
+        let layout = &subject.variant.layout;
+        self.values.begin(layout.slots);
+        for (own, slot) in &layout.own {
+            self.values.put(*slot);
+            put_own(*own, subject, &mut self.values);
+        }
+        subject.trigger.properties.fill(&layout.properties, &mut self.values);
+        subject.trigger.attributes.fill(&layout.attributes, &mut self.values);
+    }
+
+    /// Renders a field of what was filled in last; the text is empty after a stop.
+    fn render(&mut self, field: &Field, subject: Subject<'_>, text: &mut String) -> Result<(), Stop> {
+        let data = Data { values: &self.values, slots: &field.slots, scope: &|| scope_of(subject) };
+        field.template.render_values(&data, &mut self.memory, text)
+    }
+
+    fn would_render(&mut self, message: &ChannelMessage, subject: Subject<'_>) -> bool {
+        message.fields.iter().all(|field| {
+            let data = Data { values: &self.values, slots: &field.slots, scope: &|| scope_of(subject) };
+            field.template.would_render(&data, &mut self.memory, &mut self.buffer)
+        })
+    }
+
+    /// One bit a variant: whether a message could be produced in at least one channel. `asked` has the bits that matter.
+    pub fn receivable_mask(&mut self, campaign: &Campaign, trigger: &Trigger<'_>, asked: u8) -> u8 {
+        let variants = campaign.variants.iter().enumerate().filter(|(number, _)| asked & (1 << number) != 0);
+        variants.fold(0, |mask, (number, variant)| {
+            let receivable = variant.always_receivable() || {
+                let subject = Subject { campaign, variant, trigger };
+                self.fill(subject);
+                variant.messages.iter().any(|message| self.would_render(message, subject))
+            };
+            mask | (u8::from(receivable) << number)
+        })
+    }
+}
+
+fn put_own(own: Own, subject: Subject<'_>, values: &mut Values) {
+    let Subject { campaign, variant, trigger } = subject;
+    match own {
+        Own::ExternalUserId if trigger.recipient.kind == RecipientKind::ExternalUserId => {
+            values.text(&trigger.recipient.id);
+        }
+        Own::ExternalUserId | Own::Nothing => values.null(),
+        Own::Recipient => values.text(&trigger.recipient.profile_key()),
+        Own::Campaign => {
+            let opened = values.open_object();
+            for text in ["id", &campaign.id, "name", &campaign.name] {
+                values.text(text);
+            }
+            values.close_object(opened);
+        }
+        Own::CampaignId => values.text(&campaign.id),
+        Own::CampaignName => values.text(&campaign.name),
+        Own::Variant => values.text_or_null(variant.name.as_deref()),
+        Own::SendId => values.text_or_null(trigger.send_id.as_deref()),
+        Own::TriggeredAt => values.text_or_null(trigger.triggered_at.map(format_micros).as_deref()),
+    }
 }
 
 /// Why one channel's message was not produced.
@@ -65,10 +125,15 @@ pub struct Dropped {
 }
 
 /// Renders the fields of a channel into `texts`; on a stop, says why.
-pub fn render_channel(message: &ChannelMessage, scope: &Scope, texts: &mut Vec<String>) -> Result<(), Dropped> {
+pub fn render_channel(
+    message: &ChannelMessage,
+    subject: Subject<'_>,
+    filling: &mut Filling,
+    texts: &mut Vec<String>,
+) -> Result<(), Dropped> {
     texts.resize_with(message.fields.len(), String::new);
     for (field, text) in message.fields.iter().zip(texts.iter_mut()) {
-        field.template.render(scope, text).map_err(|stop| dropped(&field.name, stop))?;
+        filling.render(field, subject, text).map_err(|stop| dropped(&field.name, stop))?;
         if field.single_line && text.contains(['\r', '\n']) {
             *text = text.replace("\r\n", " ").replace(['\r', '\n'], " ");
         }
@@ -102,11 +167,13 @@ pub type Preview<'a> = (Option<&'a str>, &'a str, Result<Vec<(&'a str, String)>,
 /// Every message of every variant for one trigger, whatever its recipient's own variant is.
 pub fn preview<'a>(campaign: &'a Campaign, trigger: &Trigger<'_>) -> Vec<Preview<'a>> {
     let mut previews = Vec::new();
+    let mut filling = Filling::default();
     for variant in &campaign.variants {
-        let scope = scope_of(campaign, variant, trigger);
+        let subject = Subject { campaign, variant, trigger };
+        filling.fill(subject);
         for message in &variant.messages {
             let mut texts = Vec::new();
-            let rendered = match render_channel(message, &scope, &mut texts) {
+            let rendered = match render_channel(message, subject, &mut filling, &mut texts) {
                 Ok(()) => Ok(message.fields.iter().map(|f| f.name.as_str()).zip(texts).collect()),
                 Err(dropped) => Err(format!("{}: {}", dropped.reason.code(), dropped.detail)),
             };

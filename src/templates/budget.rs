@@ -8,11 +8,16 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::program::Measure;
+
 /// Most that one render of a template with loops may cost.
-const MAX_WORK: u64 = 16 << 20;
+pub(super) const MAX_WORK: u64 = 16 << 20;
 
 /// What one call of a helper costs beside its result.
 pub(super) const CALL_COST: u64 = 8;
+
+/// What one round of a loop costs beside what it holds.
+const ROUND_COST: u64 = 64;
 
 thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
@@ -50,12 +55,18 @@ pub(super) fn charge(cost: u64) -> Result<(), Limit> {
     left.map(drop).ok_or(Limit::Work)
 }
 
-/// What copying a value costs.
+/// What copying a value costs: one for each value and name in it, and the bytes of its texts.
 pub(super) fn cost_of(value: &Value) -> u64 {
     match value {
+        Value::Null => 0,
         Value::String(text) => text.len() as u64 + 1,
         Value::Array(items) => items.iter().map(cost_of).sum::<u64>() + 1,
-        Value::Object(map) => map.iter().map(|(key, value)| key.len() as u64 + cost_of(value)).sum::<u64>() + 1,
+        Value::Object(map) => map.iter().map(|(key, value)| key.len() as u64 + 1 + cost_of(value)).sum::<u64>() + 1,
         _ => 1,
     }
+}
+
+/// What one round of a loop costs.
+pub(super) fn cost_of_round(body: Measure) -> u64 {
+    body.text.saturating_add(body.prints.saturating_mul(CALL_COST)).saturating_add(ROUND_COST)
 }

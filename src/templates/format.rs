@@ -17,78 +17,112 @@ pub(super) struct NumberStyle<'a> {
     pub point: &'a str,
 }
 
-/// A decimal number in a style; half rounds away from zero. `None` where `text` is not a number.
-pub(super) fn number(text: &str, style: &NumberStyle<'_>) -> Option<String> {
-    let (negative, mut whole, mut fraction) = digits(text)?;
+/// Appends a decimal number in a style; half rounds away from zero. `None` where `text` is not a number.
+pub(super) fn number(text: &str, style: &NumberStyle<'_>, out: &mut String) -> Option<()> {
+    let mut digits = Digits::of(text)?;
     if let Some(decimals) = style.decimals {
-        round(&mut whole, &mut fraction, decimals);
+        digits.round(decimals);
     }
-    let zero = whole.iter().chain(&fraction).all(|digit| *digit == b'0');
-    let mut out = String::with_capacity(whole.len() * 2 + fraction.len() + 2);
-    if negative && !zero {
+    if digits.negative && digits.all().any(|digit| digit != b'0') {
         out.push('-');
     }
-    for (index, digit) in whole.iter().enumerate() {
-        if index > 0 && (whole.len() - index).is_multiple_of(3) {
+    for at in 0..digits.point {
+        if at > 0 && (digits.point - at).is_multiple_of(3) {
             out.push_str(style.thousands);
         }
-        out.push(char::from(*digit));
+        out.push(char::from(digits.at(at)));
     }
-    if !fraction.is_empty() {
+    let fraction = style.decimals.unwrap_or(digits.len.saturating_sub(digits.point));
+    if fraction > 0 {
         out.push_str(style.point);
-        out.extend(fraction.iter().map(|digit| char::from(*digit)));
+        out.extend((digits.point..digits.point + fraction).map(|at| char::from(digits.at(at))));
     }
-    Some(out)
+    Some(())
 }
 
-/// Sign, digits before and digits after the point, the exponent worked in.
-fn digits(text: &str) -> Option<(bool, Vec<u8>, Vec<u8>)> {
-    let (negative, unsigned) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (unsigned, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-    let length = whole.len() + fraction.len() + exponent.unsigned_abs() as usize;
-    if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) || length > MAX_DIGITS {
-        return None;
-    }
-    if mantissa.ends_with('.') {
-        return None;
-    }
-    let (mut whole, mut fraction) = (whole.as_bytes().to_vec(), fraction.as_bytes().to_vec());
-    for _ in 0..exponent {
-        whole.push(if fraction.is_empty() { b'0' } else { fraction.remove(0) });
-    }
-    for _ in exponent..0 {
-        fraction.insert(0, whole.pop().unwrap_or(b'0'));
-    }
-    let leading = whole.iter().take_while(|digit| **digit == b'0').count();
-    whole.drain(..leading.min(whole.len().saturating_sub(1)));
-    if whole.is_empty() {
-        whole.push(b'0');
-    }
-    Some((negative, whole, fraction))
+/// The digits of a number, the exponent worked in.
+struct Digits {
+    negative: bool,
+    /// Digits with a free place before them; behind them zeros are meant.
+    digits: [u8; MAX_DIGITS + 2],
+    start: usize,
+    len: usize,
+    /// How many stand before the point, at least one.
+    point: usize,
 }
 
-fn round(whole: &mut Vec<u8>, fraction: &mut Vec<u8>, decimals: usize) {
-    let up = fraction.get(decimals).is_some_and(|digit| *digit >= b'5');
-    fraction.resize(decimals, b'0');
-    if !up {
-        return;
+impl Digits {
+    fn of(text: &str) -> Option<Digits> {
+        let (negative, unsigned) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+            None => (unsigned, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+        let shift = exponent.unsigned_abs() as usize;
+        let length = whole.len() + fraction.len() + shift;
+        if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) || length > MAX_DIGITS {
+            return None;
+        }
+        if mantissa.ends_with('.') {
+            return None;
+        }
+        let mut digits = Digits { negative, digits: [b'0'; MAX_DIGITS + 2], start: 1, len: 0, point: whole.len() };
+        if exponent < 0 {
+            digits.len = shift;
+        }
+        digits.push(whole);
+        digits.push(fraction);
+        // Zeros before a negative exponent's digits keep the point where it was.
+        digits.point = if exponent < 0 { whole.len() } else { whole.len() + shift };
+        digits.len = digits.len.max(digits.point);
+        let leading = digits.all().take_while(|digit| *digit == b'0').count().min(digits.point - 1);
+        digits.start += leading;
+        digits.len -= leading;
+        digits.point -= leading;
+        Some(digits)
     }
-    for digit in fraction.iter_mut().rev().chain(whole.iter_mut().rev()) {
-        if *digit < b'9' {
-            *digit += 1;
+
+    fn push(&mut self, part: &str) {
+        let at = self.start + self.len;
+        self.digits[at..at + part.len()].copy_from_slice(part.as_bytes());
+        self.len += part.len();
+    }
+
+    fn all(&self) -> impl Iterator<Item = u8> {
+        self.digits[self.start..self.start + self.len].iter().copied()
+    }
+
+    fn at(&self, at: usize) -> u8 {
+        if at < self.len { self.digits[self.start + at] } else { b'0' }
+    }
+
+    fn round(&mut self, decimals: usize) {
+        let kept = self.point.saturating_add(decimals);
+        if kept >= self.len {
             return;
         }
-        *digit = b'0';
+        let up = self.at(kept) >= b'5';
+        self.len = kept;
+        if !up {
+            return;
+        }
+        for digit in self.digits[self.start..self.start + kept].iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                return;
+            }
+            *digit = b'0';
+        }
+        self.start -= 1;
+        self.digits[self.start] = b'1';
+        self.len += 1;
+        self.point += 1;
     }
-    whole.insert(0, b'1');
 }
 
 /// An instant in a zone, or a day, which is the same day in every zone.
@@ -121,9 +155,10 @@ pub(super) fn zone(name: &str) -> Option<TimeZone> {
     if name == "UTC" { Some(TimeZone::UTC) } else { TimeZone::get(name).ok() }
 }
 
-/// A time in a format of `strftime`, or what is wrong with the format.
-pub(super) fn date(when: &When, pattern: &str) -> Result<String, String> {
-    strtime::format(pattern, &when.0).map_err(|error| format!("the date format cannot be used: {error}"))
+/// Appends a time in a format of `strftime`, or tells what is wrong with the format.
+pub(super) fn date(when: &When, pattern: &str, out: &mut String) -> Result<(), String> {
+    let time = strtime::BrokenDownTime::from(&when.0);
+    time.format(pattern, out).map_err(|error| format!("the date format cannot be used: {error}"))
 }
 
 /// Whether a date format can be used.
@@ -138,7 +173,9 @@ mod tests {
     use super::*;
 
     fn styled(text: &str, decimals: Option<usize>, thousands: &str) -> Option<String> {
-        number(text, &NumberStyle { decimals, thousands, point: "." })
+        let mut out = String::new();
+        number(text, &NumberStyle { decimals, thousands, point: "." }, &mut out)?;
+        Some(out)
     }
 
     #[test]
@@ -169,6 +206,9 @@ mod tests {
         assert_eq!(styled("1.5e3", None, "").as_deref(), Some("1500"));
         assert_eq!(styled("25e-3", None, "").as_deref(), Some("0.025"));
         assert_eq!(styled("1e-7", Some(2), "").as_deref(), Some("0.00"));
+        assert_eq!(styled("1234.5e-2", None, "").as_deref(), Some("12.345"));
+        assert_eq!(styled("0.0012e2", None, "").as_deref(), Some("0.12"));
+        assert_eq!(styled("99.99e1", Some(0), ",").as_deref(), Some("1,000"));
     }
 
     #[test]
@@ -178,11 +218,17 @@ mod tests {
         }
     }
 
+    fn formatted(when: &When, pattern: &str) -> String {
+        let mut out = String::new();
+        date(when, pattern, &mut out).expect("a format");
+        out
+    }
+
     #[test]
     fn a_day_is_the_same_day_in_every_zone() {
         let day = When::of_text("2026-11-23", "America/New_York").expect("a day");
-        assert_eq!(date(&day, "%Y-%m-%d").expect("a format"), "2026-11-23");
+        assert_eq!(formatted(&day, "%Y-%m-%d"), "2026-11-23");
         let instant = When::of_text("2026-11-23T02:00:00Z", "America/New_York").expect("an instant");
-        assert_eq!(date(&instant, "%Y-%m-%d %H:%M").expect("a format"), "2026-11-22 21:00");
+        assert_eq!(formatted(&instant, "%Y-%m-%d %H:%M"), "2026-11-22 21:00");
     }
 }

@@ -4,8 +4,12 @@
 //! text ──parse──► tree ──whitespace──► tree ──check, graph──► faults, all of them, at the author's own line and column
 //!                                       └──expand──► program: partials in place, every name resolved
 //!                                                      └──analysis──► what it mentions, what could stop it
+//!                                                      └──lower──► a flat program over slots ──► interpret(values)
 //!                                                      └──emit──► a template of the `handlebars` crate ──► render(scope)
 //! ```
+//!
+//! Nearly every template is compiled to a flat program; what cannot be is rendered by the crate, which is also what the
+//! programs are tested against.
 //!
 //! Templates mean what they mean to the official JavaScript implementation; `docs/templates.md` lists where they do not,
 //! and `tests/golden/templates` holds its output. Everything is judged before the crate sees it: syntax, helper names,
@@ -20,17 +24,16 @@
 
 mod analysis;
 mod budget;
+mod by_crate;
 mod catalog;
 mod check;
-mod emit;
+mod compiled;
 mod escape;
 mod expand;
 mod expression;
 mod format;
-mod frames;
 mod functions;
 mod graph;
-mod helpers;
 mod parse;
 mod places;
 mod program;
@@ -39,25 +42,25 @@ mod surroundings;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod view;
 mod whitespace;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
-use handlebars::{Handlebars, Output, RenderContext, RenderError, RenderErrorReason, Renderable};
-
 use crate::error::{Fault, LineColumn};
+use crate::triggers::Values;
 
+pub use compiled::Workspace;
 pub use escape::Escape;
 pub use scope::{Scope, ValuePath};
 
-use budget::Limit;
-use emit::Tables;
+use by_crate::ByCrate;
+use compiled::{Halted, Program};
 use graph::Graph;
 use parse::Faults;
-use program::{Step, measure};
+use program::measure;
 use syntax::Node;
 
 /// Largest template or partial, in bytes, and largest text of a template with its partials in place.
@@ -69,9 +72,6 @@ pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
 /// Most printed values of a template without a limit on its output.
 pub const MAX_UNLIMITED_PRINTS: u64 = 64;
-
-/// The crate's name for the template itself.
-const TEMPLATE: &str = "template";
 
 /// What happens where a printed value is absent or `null`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,12 +165,29 @@ pub struct Reference {
 pub struct Template(Arc<Compiled>);
 
 struct Compiled {
-    registry: Handlebars<'static>,
+    engine: Engine,
     file: String,
-    /// Whether work and output are limited.
-    limited: bool,
     stops: Stops,
     references: Vec<Reference>,
+}
+
+/// What renders a template.
+enum Engine {
+    /// A program of ours, and the crate where the program can come to something that it cannot do.
+    Program(Box<Program>, Option<Box<ByCrate>>),
+    /// The crate.
+    Crate(Box<ByCrate>, &'static str),
+}
+
+/// The data of a render.
+#[derive(Clone, Copy)]
+pub struct Data<'d> {
+    /// Values by slot.
+    pub values: &'d Values,
+    /// The slots of the template's asks, in their order.
+    pub slots: &'d [u32],
+    /// Makes all names; only what is not compiled needs them.
+    pub scope: &'d dyn Fn() -> Scope,
 }
 
 /// A parsed file. The first unit of a template is the template itself, the others are its partials.
@@ -191,6 +208,30 @@ impl Template {
         partials: &BTreeMap<String, TemplateSource>,
         escape: Escape,
         on_missing: OnMissing,
+    ) -> Result<Template, Vec<Fault>> {
+        Template::build(source, partials, escape, on_missing, true)
+    }
+
+    /// The same template, rendered by the crate whatever it holds: what compiled programs are held against.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::compile`].
+    pub fn compile_reference(
+        source: &TemplateSource,
+        partials: &BTreeMap<String, TemplateSource>,
+        escape: Escape,
+        on_missing: OnMissing,
+    ) -> Result<Template, Vec<Fault>> {
+        Template::build(source, partials, escape, on_missing, false)
+    }
+
+    fn build(
+        source: &TemplateSource,
+        partials: &BTreeMap<String, TemplateSource>,
+        escape: Escape,
+        on_missing: OnMissing,
+        lowered: bool,
     ) -> Result<Template, Vec<Fault>> {
         let named = partials.iter().map(|(name, source)| (Some(name.as_str()), source));
         let sources: Vec<_> = std::iter::once((None, source)).chain(named).collect();
@@ -216,9 +257,19 @@ impl Template {
         let measure = measure(&steps);
         let limited = measure.loops || measure.prints > MAX_UNLIMITED_PRINTS;
         let analysis = analysis::analyse(&steps, &units, on_missing, limited);
-        let registry = registry(steps, &units, escape, on_missing);
         let (stops, references) = (analysis.stops, analysis.references);
-        Ok(Template(Arc::new(Compiled { registry, file: source.file.clone(), limited, stops, references })))
+        let files = units.iter().map(|unit| unit.source.file.clone()).collect();
+        let program = match lowered {
+            true => compiled::lower(&steps, files, escape, on_missing, limited, &stops),
+            false => Err("the crate was asked for"),
+        };
+        let by_crate = || Box::new(ByCrate::new(steps, &units, escape, on_missing, limited));
+        let engine = match program {
+            Ok(program) if program.goes_beyond => Engine::Program(Box::new(program), Some(by_crate())),
+            Ok(program) => Engine::Program(Box::new(program), None),
+            Err(reason) => Engine::Crate(by_crate(), reason),
+        };
+        Ok(Template(Arc::new(Compiled { engine, file: source.file.clone(), stops, references })))
     }
 
     /// Renders into `out`, which is cleared first and is empty after an error.
@@ -227,20 +278,62 @@ impl Template {
     ///
     /// Why there is no message: data of the trigger's outcome, not a failure of the run.
     pub fn render(&self, scope: &Scope, out: &mut String) -> Result<(), Stop> {
+        let mut values = Values::default();
+        scope.fill(self.asks(), &mut values);
+        let slots: Vec<u32> = (0..).take(self.asks().len()).collect();
+        let data = Data { values: &values, slots: &slots, scope: &|| scope.clone() };
+        self.render_values(&data, &mut Workspace::default(), out)
+    }
+
+    /// As [`Self::render`], from values that stand in slots and with memory that is used again: nothing is allocated.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::render`].
+    pub fn render_values(&self, data: &Data<'_>, memory: &mut Workspace, out: &mut String) -> Result<(), Stop> {
         out.clear();
-        let compiled = &*self.0;
-        budget::begin(compiled.limited);
-        frames::begin();
-        let limit = if compiled.limited { MAX_OUTPUT_BYTES } else { usize::MAX };
-        let template =
-            compiled.registry.get_template(TEMPLATE).expect("the template was registered when it was compiled");
-        let mut context = RenderContext::new(None);
-        let mut bounded = Bounded { out, limit };
-        let result = template.render(&compiled.registry, &scope.context, &mut context, &mut bounded);
-        result.map_err(|error| {
+        let file = &self.0.file;
+        let result = match &self.0.engine {
+            Engine::Crate(by_crate, _) => by_crate.render(&(data.scope)(), file, out),
+            Engine::Program(program, by_crate) => {
+                match (compiled::run(program, data.values, data.slots, memory, out), by_crate) {
+                    (Err(Halted::Beyond), Some(by_crate)) => by_crate.render(&(data.scope)(), file, out),
+                    (result, _) => result.map_err(|halted| stop_of_halt(halted, file)),
+                }
+            }
+        };
+        if result.is_err() {
             out.clear();
-            stop_of(&error, &compiled.file)
-        })
+        }
+        result
+    }
+
+    /// Whether a render would produce a text, found out with as little work as possible; `buffer` is overwritten.
+    pub fn would_render(&self, data: &Data<'_>, memory: &mut Workspace, buffer: &mut String) -> bool {
+        match (&self.0.stops, &self.0.engine) {
+            (Stops::Never, _) => true,
+            (Stops::IfMissing(_), Engine::Program(program, _)) => {
+                compiled::has_needed(program, data.values, data.slots)
+            }
+            _ => self.render_values(data, memory, buffer).is_ok(),
+        }
+    }
+
+    /// The values that a compiled template asks for, by slot: each a path of one name, or of two where the first is
+    /// `api_trigger_properties`, `custom_attribute` or `campaign`.
+    pub fn asks(&self) -> &[ValuePath] {
+        match &self.0.engine {
+            Engine::Program(program, _) => &program.asks,
+            Engine::Crate(..) => &[],
+        }
+    }
+
+    /// Why the template is rendered by the crate, several times slower; `None` where it is compiled.
+    pub fn not_compiled(&self) -> Option<&'static str> {
+        match &self.0.engine {
+            Engine::Program(..) => None,
+            Engine::Crate(_, reason) => Some(reason),
+        }
     }
 
     /// What could stop a render, so that a caller can do without a trial.
@@ -276,46 +369,13 @@ fn read(source: &TemplateSource, faults: &mut Faults<'_>) -> Vec<Node> {
     nodes
 }
 
-/// The crate's registry of a template.
-fn registry(steps: Vec<Step>, units: &[Unit<'_>], escape: Escape, on_missing: OnMissing) -> Handlebars<'static> {
-    let files = units.iter().map(|unit| unit.source.file.clone()).collect();
-    let mut tables = Tables { files, ..Tables::default() };
-    let template = emit::emit(steps, &mut tables);
-    let mut registry = Handlebars::new();
-    registry.register_template(TEMPLATE, template);
-    helpers::register(&mut registry, tables, escape, on_missing);
-    registry
-}
-
-/// Collects the output of a render up to a limit.
-struct Bounded<'o> {
-    out: &'o mut String,
-    limit: usize,
-}
-
-impl Output for Bounded<'_> {
-    fn write(&mut self, text: &str) -> io::Result<()> {
-        if text.len() > self.limit.saturating_sub(self.out.len()) {
-            return Err(io::Error::other(Limit::Output));
+fn stop_of_halt(halted: Halted, file: &str) -> Stop {
+    match halted {
+        Halted::Stop(stop) => stop,
+        Halted::Limit(limit) => Stop::Failed { message: limit.to_string(), at: None, file: file.to_owned() },
+        Halted::Beyond => {
+            let message = "the template asks for a value that it was not given".to_owned();
+            Stop::Failed { message, at: None, file: file.to_owned() }
         }
-        self.out.push_str(text);
-        Ok(())
     }
-}
-
-/// Why the crate gave up: our own stop where there is one.
-fn stop_of(error: &RenderError, file: &str) -> Stop {
-    let cause: Option<&(dyn std::error::Error + Send + Sync + 'static)> = match error.reason() {
-        RenderErrorReason::NestedError(cause) => Some(&**cause),
-        RenderErrorReason::IOError(error) => error.get_ref(),
-        _ => None,
-    };
-    if let Some(stop) = cause.and_then(|cause| cause.downcast_ref::<Stop>()) {
-        return stop.clone();
-    }
-    let message = match cause.and_then(|cause| cause.downcast_ref::<Limit>()) {
-        Some(limit) => limit.to_string(),
-        None => error.reason().to_string(),
-    };
-    Stop::Failed { message, at: None, file: file.to_owned() }
 }

@@ -9,6 +9,8 @@ use std::fmt;
 use handlebars::Context;
 use serde_json::{Map, Value};
 
+use crate::triggers::Values;
+
 /// A path from the top of a scope: `api_trigger_properties`, `price`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ValuePath(pub Vec<String>);
@@ -19,8 +21,11 @@ impl fmt::Display for ValuePath {
     }
 }
 
+/// Names of the top whose members are asked for one by one.
+pub(super) const NAMESPACES: [&str; 3] = ["api_trigger_properties", "custom_attribute", "campaign"];
+
 /// The values one trigger's templates see: built once, used for every field of the trigger.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scope {
     pub(super) context: Context,
 }
@@ -33,12 +38,25 @@ impl Scope {
 
     /// Whether there is a value at `path`, and it is not `null`.
     pub fn has(&self, path: &ValuePath) -> bool {
-        let top = Cow::Borrowed(self.context.data());
-        let found = path.0.iter().try_fold(top, |value, name| match value {
+        self.at(path).is_some_and(|value| !value.is_null())
+    }
+
+    /// Puts the value at each path into the slot of its number.
+    pub(super) fn fill(&self, paths: &[ValuePath], values: &mut Values) {
+        values.begin(paths.len());
+        for (slot, path) in (0..).zip(paths) {
+            if let Some(value) = self.at(path) {
+                values.put(slot);
+                values.value(&value);
+            }
+        }
+    }
+
+    fn at(&self, path: &ValuePath) -> Option<Cow<'_, Value>> {
+        path.0.iter().try_fold(Cow::Borrowed(self.context.data()), |value, name| match value {
             Cow::Borrowed(value) => child(value, name),
             Cow::Owned(value) => Some(Cow::Owned(child(&value, name)?.into_owned())),
-        });
-        found.is_some_and(|value| !value.is_null())
+        })
     }
 
     /// The values back, for reuse of their memory.
@@ -57,17 +75,22 @@ pub(super) fn child<'v>(value: &'v Value, name: &str) -> Option<Cow<'v, Value>> 
         Value::Object(map) => map.get(name).map(Cow::Borrowed),
         Value::Array(items) if name == "length" => Some(Cow::Owned(Value::from(items.len()))),
         Value::Array(items) => items.get(index(name)?).map(Cow::Borrowed),
-        Value::String(text) if name == "length" => Some(Cow::Owned(Value::from(text.encode_utf16().count()))),
-        Value::String(text) => {
-            let unit = text.encode_utf16().nth(index(name)?)?;
-            Some(Cow::Owned(Value::String(String::from_utf16_lossy(&[unit]))))
-        }
+        Value::String(text) => unit_of_text(text, name).map(Cow::Owned),
         _ => None,
     }
 }
 
+/// The `length` of a text, or the character at an index.
+pub(super) fn unit_of_text(text: &str, name: &str) -> Option<Value> {
+    if name == "length" {
+        return Some(Value::from(text.encode_utf16().count()));
+    }
+    let unit = text.encode_utf16().nth(index(name)?)?;
+    Some(Value::String(String::from_utf16_lossy(&[unit])))
+}
+
 /// A number as JavaScript spells it: `01` is no index.
-fn index(name: &str) -> Option<usize> {
+pub(super) fn index(name: &str) -> Option<usize> {
     let plain = name.bytes().all(|b| b.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
     if plain { name.parse().ok() } else { None }
 }

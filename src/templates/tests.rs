@@ -1,5 +1,6 @@
 //! Templates from text to message, and from broken text to report.
 
+use handlebars::Handlebars;
 use serde_json::{Value, json};
 
 use super::*;

@@ -3,19 +3,23 @@
 //! Pure: no files, no clock. Readers in `input` build [`Trigger`]s; everything after them works on these.
 
 mod dispatch;
+mod json_text;
 mod outcome;
 mod properties;
 mod recipient;
 mod redact;
 mod time;
+mod values;
 
 pub use dispatch::Dispatch;
+pub(crate) use json_text::write_string;
 pub use outcome::{Outcome, Reason};
-pub use properties::{MAX_DEPTH, MAX_PROPERTIES_BYTES, Properties, PropertiesFault, number_text, print_json};
+pub use properties::{Columns, MAX_DEPTH, MAX_PROPERTIES_BYTES, Properties, PropertiesFault, number_text, print_json};
 pub(crate) use properties::{normalised, text_depth};
 pub use recipient::{Recipient, RecipientKind};
 pub use redact::redact;
 pub use time::{EpochUnit, MICROS_PER_SECOND, Micros, TimeError, TimeReader, format_micros};
+pub use values::{Node, Span, Values, Wanted};
 
 use std::borrow::Cow;
 

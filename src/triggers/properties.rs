@@ -4,9 +4,12 @@
 //! back (`37.85`, `20.0`), decimals with their scale. Limits: 51,200 bytes of compact text, depth 64 (reference R12, R13).
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde_json::{Map, Number, Value};
 
+use super::json_text;
+use super::values::{Values, Wanted};
 use crate::ids::PartsHasher;
 
 /// Largest compact text of one trigger's merged properties, in bytes. Exactly this many are accepted.
@@ -15,8 +18,14 @@ pub const MAX_PROPERTIES_BYTES: usize = 51_200;
 /// Deepest nesting of objects and arrays; the properties object itself is depth 1.
 pub const MAX_DEPTH: usize = 64;
 
+/// Rows whose properties stand in columns.
+pub trait Columns {
+    /// Puts the wanted members of a row's properties into their slots. Members without a value are absent.
+    fn fill(&self, row: usize, wanted: &Wanted, values: &mut Values);
+}
+
 /// The properties (or attributes) of one trigger.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub enum Properties<'a> {
     /// None given, `null`, or `""`.
     #[default]
@@ -25,8 +34,20 @@ pub enum Properties<'a> {
     Text(Cow<'a, str>),
     /// Two JSON objects, the second laid over the first key by key (shallow, reference R7).
     Overlaid(Cow<'a, str>, Cow<'a, str>),
-    /// Values, as built from columns.
-    Values(Map<String, Value>),
+    /// The columns of a row; its text is known to be within the limits.
+    Columns(&'a dyn Columns, usize),
+}
+
+impl fmt::Debug for Properties<'_> {
+    /// Never a value: they are somebody's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Properties::Empty => "Empty",
+            Properties::Text(_) => "Text",
+            Properties::Overlaid(..) => "Overlaid",
+            Properties::Columns(..) => "Columns",
+        })
+    }
 }
 
 /// Which limit properties break.
@@ -49,7 +70,33 @@ impl Properties<'_> {
                 map.extend(parse(over));
                 map
             }
-            Properties::Values(map) => map.clone(),
+            Properties::Columns(columns, row) => {
+                let mut values = Values::default();
+                values.begin(1);
+                columns.fill(*row, &Wanted::all(), &mut values);
+                values.slot(0).map_or_else(Map::new, |at| values.to_map(at as usize))
+            }
+        }
+    }
+
+    /// Puts the wanted members into their slots; an absent one leaves its slot empty. As a whole, they are always an
+    /// object.
+    pub fn fill(&self, wanted: &Wanted, values: &mut Values) {
+        if wanted.is_empty() {
+            return;
+        }
+        match self {
+            Properties::Columns(columns, row) => columns.fill(*row, wanted, values),
+            Properties::Text(text) if json_text::fill(text, wanted, values).is_ok() => {}
+            Properties::Overlaid(base, over)
+                if wanted.whole.is_none()
+                    && json_text::fill(base, wanted, values).is_ok()
+                    && json_text::fill(over, wanted, values).is_ok() => {}
+            // None, two of them as one value, or a text that no reader let through.
+            _ => {
+                wanted.names.iter().for_each(|(_, slot)| values.put_nothing(*slot));
+                wanted.fill_from(&self.to_map(), values);
+            }
         }
     }
 
@@ -64,7 +111,7 @@ impl Properties<'_> {
             Properties::Empty => return Ok(()),
             Properties::Text(text) => (text.len(), text_depth(text)),
             Properties::Overlaid(base, over) => (base.len() + over.len(), text_depth(base).max(text_depth(over))),
-            Properties::Values(map) => (usize::MAX, map.values().map(value_depth).max().unwrap_or(0) + 1),
+            Properties::Columns(..) => return Ok(()),
         };
         if depth > MAX_DEPTH {
             return Err(PropertiesFault::TooDeep);
@@ -77,17 +124,6 @@ impl Properties<'_> {
     pub fn content_hash(&self) -> u128 {
         let value = Value::Object(self.to_map());
         canonical(&value, PartsHasher::new()).finish()
-    }
-
-    /// Detaches it from the row it was read from.
-    pub fn into_owned(self) -> Properties<'static> {
-        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
-        match self {
-            Properties::Empty => Properties::Empty,
-            Properties::Text(text) => Properties::Text(own(text)),
-            Properties::Overlaid(base, over) => Properties::Overlaid(own(base), own(over)),
-            Properties::Values(map) => Properties::Values(map),
-        }
     }
 }
 
@@ -130,14 +166,6 @@ pub fn print_json(value: &Value) -> Cow<'_, str> {
         Value::Bool(false) => Cow::Borrowed("false"),
         Value::Number(number) => Cow::Borrowed(number.as_str()),
         other => Cow::Owned(other.to_string()),
-    }
-}
-
-fn value_depth(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(value_depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(value_depth).max().unwrap_or(0),
-        _ => 0,
     }
 }
 

@@ -22,7 +22,7 @@ use arrow_schema::{DataType, TimeUnit};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::triggers::{Micros, Reason, Rejection, TimeReader};
 
-use super::json::write_string;
+use crate::triggers::write_string;
 
 /// One column of one batch.
 pub(super) struct Cells<'a> {

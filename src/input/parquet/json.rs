@@ -9,7 +9,7 @@ use std::fmt::Write;
 use arrow_schema::TimeUnit;
 use jiff::Timestamp;
 
-use crate::triggers::{MAX_DEPTH, Reason, format_micros};
+use crate::triggers::{MAX_DEPTH, Reason, format_micros, write_string};
 
 use super::cells::{Broken, Cells, Ints, Kind, Member, to_micros, utf8};
 
@@ -31,11 +31,11 @@ impl Cells<'_> {
             Kind::Text(values) => write_string(values.value(row), out),
             Kind::Bytes(values) => write_string(utf8(values.value(row))?, out),
             Kind::FixedBytes(values) => write_string(utf8(values.value(row))?, out),
-            Kind::Stamp { values, unit, .. } => write_stamp(values[row], *unit, out)?,
-            Kind::Days(values) => write_date(values[row].into(), out)?,
-            Kind::DayMillis(values) => write_date(values[row].div_euclid(86_400_000), out)?,
-            Kind::Clock32 { values, unit } => write_clock(values[row].into(), *unit, out)?,
-            Kind::Clock64 { values, unit } => write_clock(values[row], *unit, out)?,
+            Kind::Stamp { .. } | Kind::Days(_) | Kind::DayMillis(_) | Kind::Clock32 { .. } | Kind::Clock64 { .. } => {
+                out.push('"');
+                self.write_time(row, out)?;
+                out.push('"');
+            }
             Kind::List { offsets, items } => write_list(items, range(offsets, row), deeper(depth)?, out)?,
             Kind::Map { offsets, keys, values } => {
                 write_map(keys, values, range(offsets, row), deeper(depth)?, out)?;
@@ -43,6 +43,18 @@ impl Cells<'_> {
             Kind::Struct(members) => write_members(members, row, depth, out)?,
         }
         Ok(())
+    }
+
+    /// Appends an instant, a date or a time of day as RFC 3339 spells it.
+    pub(super) fn write_time(&self, row: usize, out: &mut String) -> Result<(), Broken> {
+        match &self.kind {
+            Kind::Stamp { values, unit, .. } => write_stamp(values[row], *unit, out),
+            Kind::Days(values) => write_date(values[row].into(), out),
+            Kind::DayMillis(values) => write_date(values[row].div_euclid(86_400_000), out),
+            Kind::Clock32 { values, unit } => write_clock(values[row].into(), *unit, out),
+            Kind::Clock64 { values, unit } => write_clock(values[row], *unit, out),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -108,28 +120,6 @@ fn write_map(
     Ok(())
 }
 
-/// Appends a JSON string. Text without anything to escape, nearly all of it, is copied in one piece.
-pub(super) fn write_string(text: &str, out: &mut String) {
-    out.push('"');
-    let mut copied = 0;
-    for (at, byte) in text.bytes().enumerate().filter(|(_, b)| *b < 0x20 || matches!(b, b'"' | b'\\')) {
-        out.push_str(&text[copied..at]);
-        copied = at + 1;
-        match byte {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            0x08 => out.push_str("\\b"),
-            0x0c => out.push_str("\\f"),
-            control => push(out, format_args!("\\u{control:04x}")),
-        }
-    }
-    out.push_str(&text[copied..]);
-    out.push('"');
-}
-
 /// Formats onto a string.
 fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("writing to a string never fails");
@@ -176,11 +166,11 @@ fn write_stamp(value: i64, unit: TimeUnit, out: &mut String) -> Result<(), Broke
     let micros = to_micros(value, unit).ok_or_else(out_of_range)?;
     if unit == TimeUnit::Nanosecond && value.rem_euclid(1_000) != 0 {
         let at = Timestamp::from_nanosecond(value.into()).map_err(|_| out_of_range())?;
-        push(out, format_args!("\"{at}\""));
+        push(out, format_args!("{at}"));
         return Ok(());
     }
     Timestamp::from_microsecond(micros).map_err(|_| out_of_range())?;
-    push(out, format_args!("\"{}\"", format_micros(micros)));
+    out.push_str(&format_micros(micros));
     Ok(())
 }
 
@@ -188,7 +178,7 @@ fn write_date(days: i64, out: &mut String) -> Result<(), Broken> {
     let midnight = days.checked_mul(86_400).and_then(|s| Timestamp::from_second(s).ok());
     let midnight = midnight
         .ok_or_else(|| Broken::new(Reason::BadRow, "a date of at most four digits of year", "a date out of range"))?;
-    push(out, format_args!("\"{}\"", jiff::tz::TimeZone::UTC.to_datetime(midnight).date()));
+    push(out, format_args!("{}", jiff::tz::TimeZone::UTC.to_datetime(midnight).date()));
     Ok(())
 }
 
@@ -203,26 +193,17 @@ fn write_clock(value: i64, unit: TimeUnit, out: &mut String) -> Result<(), Broke
     if !(0..86_400).contains(&seconds) {
         return Err(Broken::new(Reason::BadRow, "a time of day", "one out of range"));
     }
-    push(out, format_args!("\"{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60));
+    push(out, format_args!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60));
     if part != 0 {
         let digits = format!("{:09}", part * (1_000_000_000 / per_second));
         push(out, format_args!(".{}", digits.trim_end_matches('0')));
     }
-    out.push('"');
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn strings_are_escaped_as_serde_json_escapes_them() {
-        let text: String = (0u8..128).map(char::from).chain("ÿ€😀".chars()).collect();
-        let mut out = String::new();
-        write_string(&text, &mut out);
-        assert_eq!(out, serde_json::to_string(&text).unwrap());
-    }
 
     #[test]
     fn an_f32_prints_like_an_f64_with_the_same_shortest_digits() {
@@ -240,7 +221,7 @@ mod tests {
         let mut out = String::new();
         write_clock(30_600_250, TimeUnit::Millisecond, &mut out).unwrap();
         write_clock(86_399_000_000_001, TimeUnit::Nanosecond, &mut out).unwrap();
-        assert_eq!(out, r#""08:30:00.25""23:59:59.000000001""#);
+        assert_eq!(out, "08:30:00.2523:59:59.000000001");
         assert!(write_clock(86_400, TimeUnit::Second, &mut out).is_err());
         assert!(write_clock(-1, TimeUnit::Second, &mut out).is_err());
     }

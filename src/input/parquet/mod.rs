@@ -20,6 +20,7 @@ mod cells;
 mod compact;
 mod footer;
 mod json;
+mod objects;
 mod pages;
 mod rows;
 mod schema;
@@ -42,7 +43,7 @@ use crate::input::InputOptions;
 use crate::pipeline::{Need, Row, SplitLines};
 
 use crate::fence::fenced;
-use rows::{Rows, Scratch};
+use rows::Rows;
 use schema::Roles;
 
 /// Rows decoded at a time.
@@ -138,10 +139,10 @@ impl ParquetFile {
         let columns = roles.columns();
         self.check_pages(split, &columns)?;
         let mut batches = self.batches(split, &columns).map_err(|cause| self.broken(split, &columns, cause))?;
-        let mut scratch = Scratch::default();
+        let mut scratch = String::new();
         let mut line = 0;
         while let Some(batch) = next(&mut batches).map_err(|cause| self.broken(split, &columns, cause))? {
-            let rows = Rows::of(&batch, &columns, roles, need, options)?;
+            let rows = Rows::of(&batch, &columns, roles, options)?;
             for row in 0..batch.num_rows() {
                 let parsed = rows.trigger(row, &mut scratch);
                 visit(Row { line, recipient_index: None, offset: None, raw: None, parsed })?;

@@ -6,50 +6,33 @@
 use std::borrow::Cow;
 
 use arrow_array::RecordBatch;
-use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::input::InputOptions;
-use crate::pipeline::Need;
-use crate::triggers::{MAX_PROPERTIES_BYTES, Properties, PropertiesFault, Reason, Recipient, RecipientKind};
-use crate::triggers::{Rejection, Trigger};
+use crate::triggers::{MAX_PROPERTIES_BYTES, Properties, Reason, Recipient, RecipientKind};
+use crate::triggers::{Rejection, Trigger, Values, Wanted, write_string};
 
-use super::cells::{Broken, Cells, Kind, Member};
-use super::json::{write_members, write_string};
-use super::schema::{IdPart, Roles, has_decimals};
-
-/// Texts that rows borrow from, kept so that a row allocates nothing.
-#[derive(Default)]
-pub(super) struct Scratch {
-    properties: String,
-    overlay: String,
-    attributes: String,
-}
+use super::cells::{Cells, Kind, Member};
+use super::objects::Objects;
+use super::schema::{IdPart, Roles};
 
 /// The columns of a batch by the part they play.
 pub(super) struct Rows<'a> {
     options: &'a InputOptions,
-    need: Need,
     campaign_id: Option<Cells<'a>>,
     recipients: [Option<Cells<'a>>; 4],
     triggered_at: Option<Cells<'a>>,
     trigger_id: Option<Cells<'a>>,
     send_id: Option<Cells<'a>>,
-    properties: Option<Cells<'a>>,
-    overlay: Vec<Member<'a>>,
-    attributes: Option<Cells<'a>>,
+    properties: Objects<'a>,
+    attributes: Objects<'a>,
     carried: Vec<Option<Cells<'a>>>,
     derived_id: Vec<IdSource<'a>>,
-    /// Decimals stand in the properties.
-    exact: bool,
-    /// Decimals stand in the attributes.
-    exact_attributes: bool,
 }
 
 enum IdSource<'a> {
     Column(Cells<'a>),
-    Property(&'a str),
+    Property(Wanted),
 }
 
 impl<'a> Rows<'a> {
@@ -58,13 +41,11 @@ impl<'a> Rows<'a> {
         batch: &'a RecordBatch,
         columns: &[usize],
         roles: &'a Roles,
-        need: Need,
         options: &'a InputOptions,
     ) -> Result<Rows<'a>> {
         let position = |column: usize| columns.binary_search(&column).expect("roles name only columns that are read");
         let cells = |column: usize| Cells::of(batch.column(position(column)).as_ref());
         let maybe = |column: Option<usize>| column.map(cells).transpose();
-        let decimals = |column: usize| has_decimals(batch.schema_ref().field(position(column)).data_type());
         let member = |column: &usize| {
             let name = batch.schema_ref().field(position(*column)).name();
             cells(*column).map(|cells| Member::new(name, cells))
@@ -72,51 +53,51 @@ impl<'a> Rows<'a> {
         let [external, alias, braze, email] = roles.recipients;
         Ok(Rows {
             options,
-            need,
             campaign_id: maybe(roles.campaign_id)?,
             recipients: [maybe(external)?, maybe(alias)?, maybe(braze)?, maybe(email)?],
             triggered_at: maybe(roles.triggered_at)?,
             trigger_id: maybe(roles.trigger_id)?,
             send_id: maybe(roles.send_id)?,
-            properties: maybe(roles.properties)?,
-            overlay: roles.overlay.iter().map(member).collect::<Result<_>>()?,
-            attributes: maybe(roles.attributes)?,
+            properties: Objects::new(
+                "trigger_properties",
+                maybe(roles.properties)?,
+                roles.overlay.iter().map(member).collect::<Result<_>>()?,
+                MAX_PROPERTIES_BYTES,
+            ),
+            attributes: Objects::new("attributes", maybe(roles.attributes)?, Vec::new(), usize::MAX),
             carried: roles.carried.iter().map(|column| maybe(*column)).collect::<Result<_>>()?,
             derived_id: roles
                 .derived_id
                 .iter()
                 .map(|part| match part {
                     IdPart::Column(column) => cells(*column).map(IdSource::Column),
-                    IdPart::Property(name) => Ok(IdSource::Property(name)),
+                    IdPart::Property(name) => Ok(IdSource::Property(Wanted::new(vec![(name.clone(), 0)], None))),
                 })
                 .collect::<Result<_>>()?,
-            exact: roles.properties.iter().chain(&roles.overlay).any(|column| decimals(*column)),
-            exact_attributes: roles.attributes.is_some_and(decimals),
         })
     }
 
     /// The trigger of a row, or why there is none.
-    pub(super) fn trigger<'s>(&'s self, row: usize, scratch: &'s mut Scratch) -> Result<Trigger<'s>, Rejection> {
+    pub(super) fn trigger<'s>(&'s self, row: usize, scratch: &mut String) -> Result<Trigger<'s>, Rejection> {
         let campaign_id = self.campaign_id(row)?;
         let recipient = self.recipient(row)?;
         let triggered_at = match &self.triggered_at {
             Some(cells) => cells.instant(row, &self.options.times).map_err(|b| b.in_field("triggered_at"))?,
             None => None,
         };
-        let given = self.properties(row, &mut scratch.properties, &mut scratch.overlay)?;
+        let properties = self.properties.of(row, scratch)?;
         let trigger_id = match text(&self.trigger_id, row, "trigger_id")? {
             Some(id) if !id.is_empty() => Some(id),
-            _ => self.derived_id(row, &given)?.map(Cow::Owned),
+            _ => self.derived_id(row, &properties)?.map(Cow::Owned),
         };
-        let attributes = self.attributes(row, &mut scratch.attributes)?;
         Ok(Trigger {
             campaign_id,
             recipient,
             triggered_at,
             trigger_id,
             send_id: text(&self.send_id, row, "send_id")?,
-            properties: if self.exact { self.exact(given, is_json_text(&self.properties)) } else { given },
-            attributes: if self.exact_attributes { self.exact(attributes, false) } else { attributes },
+            properties,
+            attributes: self.attributes.of(row, scratch)?,
             carried: self.carried(row)?,
             duplicate_recipient: false,
         })
@@ -157,59 +138,6 @@ impl<'a> Rows<'a> {
         if recipient.id.is_empty() { Err(empty(field)) } else { Ok(recipient) }
     }
 
-    /// The properties as text, within their limits. Texts made from columns are compact already.
-    fn properties<'s>(
-        &'s self,
-        row: usize,
-        base: &'s mut String,
-        over: &'s mut String,
-    ) -> Result<Properties<'s>, Rejection> {
-        let base = match &self.properties {
-            Some(cells) => object(cells, row, base).map_err(|b| b.in_field("trigger_properties"))?,
-            None => None,
-        };
-        over.clear();
-        if !self.overlay.is_empty() {
-            write_members(&self.overlay, row, 0, over).map_err(|b| b.in_field(""))?;
-        }
-        let over = Some(over.as_str()).filter(|text| text.len() > "{}".len());
-        let given = match (base, over) {
-            (None, None) => return Ok(Properties::Empty),
-            (Some(base), None) => Properties::Text(base),
-            (None, Some(over)) => Properties::Text(Cow::Borrowed(over)),
-            (Some(base), Some(over)) => Properties::Overlaid(base, Cow::Borrowed(over)),
-        };
-        within_limit(&given)?;
-        Ok(given)
-    }
-
-    fn attributes<'s>(&'s self, row: usize, out: &'s mut String) -> Result<Properties<'s>, Rejection> {
-        match &self.attributes {
-            Some(cells) => {
-                let given = object(cells, row, out).map_err(|b| b.in_field("attributes"))?;
-                Ok(given.map_or(Properties::Empty, Properties::Text))
-            }
-            None => Ok(Properties::Empty),
-        }
-    }
-
-    /// Properties with decimals as values: their scale would be lost where text is read, since JSON numbers are
-    /// normalised there. Numbers of a JSON text underneath are normalised here.
-    fn exact<'s>(&self, given: Properties<'s>, json_text_below: bool) -> Properties<'s> {
-        if self.need == Need::Keys {
-            return Properties::Empty;
-        }
-        match given {
-            Properties::Text(text) => Properties::Values(parse(&text)),
-            Properties::Overlaid(base, over) => {
-                let mut map = if json_text_below { Properties::Text(base).to_map() } else { parse(&base) };
-                map.extend(parse(&over));
-                Properties::Values(map)
-            }
-            other => other,
-        }
-    }
-
     fn carried(&self, row: usize) -> Result<Vec<Option<Cow<'_, str>>>, Rejection> {
         let names = &self.options.carry;
         self.carried.iter().zip(names).map(|(cells, name)| carried(cells.as_ref(), row, name)).collect()
@@ -227,40 +155,23 @@ impl<'a> Rows<'a> {
             let start = id.len();
             match source {
                 IdSource::Column(cells) => cells.write_json(row, 0, &mut id).map_err(|b| b.in_field("trigger_id"))?,
-                IdSource::Property(name) => self.write_property(row, name, given, &mut id)?,
+                IdSource::Property(wanted) => write_property(wanted, given, &mut id),
             }
             any |= &id[start..] != "null";
         }
         id.push(']');
         Ok(any.then(|| normalised(id)))
     }
+}
 
-    /// Appends one property as JSON, `null` for none.
-    fn write_property(
-        &self,
-        row: usize,
-        name: &str,
-        given: &Properties<'_>,
-        out: &mut String,
-    ) -> Result<(), Rejection> {
-        let members = match &self.properties {
-            Some(Cells { kind: Kind::Struct(members), .. }) if self.overlay.is_empty() => members,
-            _ => {
-                match given.to_map().get(name) {
-                    Some(value) => out.push_str(&value.to_string()),
-                    None => out.push_str("null"),
-                }
-                return Ok(());
-            }
-        };
-        let given = !matches!(given, Properties::Empty);
-        match members.iter().find(|m| m.name == name).filter(|_| given) {
-            Some(member) => member.cells.write_json(row, 0, out).map_err(|b| b.in_field("trigger_id")),
-            None => {
-                out.push_str("null");
-                Ok(())
-            }
-        }
+/// Appends one property as JSON, `null` for none.
+fn write_property(wanted: &Wanted, given: &Properties<'_>, out: &mut String) {
+    let mut values = Values::default();
+    values.begin(1);
+    given.fill(wanted, &mut values);
+    match values.slot(0) {
+        Some(at) => values.write_json(at, out),
+        None => out.push_str("null"),
     }
 }
 
@@ -298,70 +209,6 @@ fn alias<'a>(cells: &Cells<'a>, row: usize) -> Result<Recipient<'a>, Rejection> 
     Ok(Recipient::alias(part("alias_name")?, part("alias_label")?))
 }
 
-fn is_json_text(cells: &Option<Cells<'_>>) -> bool {
-    cells.as_ref().is_some_and(|cells| !matches!(cells.kind, Kind::Struct(_) | Kind::Map { .. }))
-}
-
-/// An object column's value as JSON text: written from a struct or a map, checked where it is text already.
-fn object<'s>(cells: &'s Cells<'_>, row: usize, out: &'s mut String) -> Result<Option<Cow<'s, str>>, Broken> {
-    if cells.is_null(row) {
-        return Ok(None);
-    }
-    if matches!(cells.kind, Kind::Struct(_) | Kind::Map { .. }) {
-        out.clear();
-        cells.write_json(row, 0, out)?;
-        return Ok(Some(Cow::Borrowed(out.as_str())).filter(|text| text.len() > "{}".len()));
-    }
-    match cells.text(row)? {
-        Some(text) => Ok(object_text(&text)?.then_some(text)),
-        None => Ok(None),
-    }
-}
-
-/// Whether a JSON text column holds an object; blank text and `null` are none. The depth is checked before the text
-/// is parsed, so that the parser's own limit is never met.
-fn object_text(text: &str) -> Result<bool, Broken> {
-    let body = text.trim_matches([' ', '\t', '\n', '\r']);
-    if body.is_empty() || body == "null" {
-        return Ok(false);
-    }
-    if Properties::Text(Cow::Borrowed(body)).check() == Err(PropertiesFault::TooDeep) {
-        return Err(Broken::new(Reason::TooDeep, "nesting of at most 64", "deeper nesting"));
-    }
-    // Only a full parse finds halves of surrogate pairs, which no text can hold.
-    let parsed = if body.contains("\\u") {
-        serde_json::from_str::<Value>(body).map(drop)
-    } else {
-        serde_json::from_str::<IgnoredAny>(body).map(drop)
-    };
-    parsed.map_err(|error| Broken::new(Reason::BadJson, "a JSON object", error.to_string()))?;
-    match body.as_bytes()[0] {
-        b'{' => Ok(true),
-        b'[' => Err(Broken::new(Reason::WrongType, "a JSON object", "an array")),
-        b'"' => Err(Broken::new(Reason::WrongType, "a JSON object", "a string")),
-        b't' | b'f' => Err(Broken::new(Reason::WrongType, "a JSON object", "a boolean")),
-        _ => Err(Broken::new(Reason::WrongType, "a JSON object", "a number")),
-    }
-}
-
-/// Depth was checked where the text was written or parsed; what is left is the size.
-fn within_limit(given: &Properties<'_>) -> Result<(), Rejection> {
-    let short = match given {
-        Properties::Text(text) => text.len() <= MAX_PROPERTIES_BYTES,
-        Properties::Overlaid(base, over) => base.len() + over.len() <= MAX_PROPERTIES_BYTES,
-        Properties::Empty | Properties::Values(_) => true,
-    };
-    match if short { Ok(()) } else { given.check() } {
-        Err(PropertiesFault::TooLarge(size)) => Err(Rejection::new(
-            Reason::PropertiesTooLarge,
-            "trigger_properties",
-            format!("at most {MAX_PROPERTIES_BYTES} bytes of JSON text"),
-            format!("{size} bytes"),
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// Strings as they are, anything else as compact JSON.
 fn carried<'a>(cells: Option<&Cells<'a>>, row: usize, name: &str) -> Result<Option<Cow<'a, str>>, Rejection> {
     let Some(cells) = cells.filter(|cells| !cells.is_null(row)) else {
@@ -373,11 +220,6 @@ fn carried<'a>(cells: Option<&Cells<'a>>, row: usize, name: &str) -> Result<Opti
     let mut out = String::new();
     cells.write_json(row, 0, &mut out).map_err(|b| b.in_field(name))?;
     Ok(Some(Cow::Owned(out)))
-}
-
-/// The members of a JSON object that was just written or checked.
-fn parse(text: &str) -> Map<String, Value> {
-    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// A JSON array with its numbers as [`Properties`] normalises them.

@@ -374,16 +374,6 @@ fn can_break(data_type: &DataType, depth: usize) -> bool {
     }
 }
 
-/// Whether a decimal stands in it: its scale must survive, so its text is never normalised.
-pub(super) fn has_decimals(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Struct(fields) => fields.iter().any(|field| has_decimals(field.data_type())),
-        DataType::List(item) => has_decimals(item.data_type()),
-        DataType::Map(entries, _) => has_decimals(entries.data_type()),
-        other => other.is_decimal(),
-    }
-}
-
 /// A type in the words of Parquet users.
 fn type_name(data_type: &DataType) -> String {
     match data_type {

@@ -12,11 +12,13 @@ use serde_json::{Map, Value};
 
 use crate::triggers::print_json;
 
-use super::budget::{self, Limit};
-use super::functions::{Given, Halt};
-use super::program::{Apply, Expr, Level, Lookup, LoopName, Origin, Round, Same};
-use super::scope::child;
-use super::{Stop, program};
+use crate::templates::budget::{self, Limit};
+use crate::templates::compiled::Halted;
+use crate::templates::functions::{Answer, Given, Halt};
+use crate::templates::program::{Apply, Expr, Level, Lookup, LoopName, Origin, Round, Same};
+use crate::templates::scope::child;
+use crate::templates::view::View;
+use crate::templates::{Stop, program};
 
 thread_local! {
     static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
@@ -63,20 +65,6 @@ impl Frame {
     /// A scope that is just a value.
     pub fn new(held: Held) -> Frame {
         Frame { held, same: false, names: Vec::new(), turn: None }
-    }
-}
-
-/// Why a render ends early.
-pub(super) enum Halted {
-    /// A limit.
-    Limit(Limit),
-    /// The template or its data.
-    Stop(Stop),
-}
-
-impl From<Limit> for Halted {
-    fn from(limit: Limit) -> Halted {
-        Halted::Limit(limit)
     }
 }
 
@@ -193,28 +181,26 @@ impl<'d> Eyes<'d, '_> {
     /// The result of a helper.
     pub fn apply(&self, apply: &Apply) -> Result<Value, Halted> {
         let values = apply.args.iter().map(|arg| self.value(arg)).collect::<Result<Vec<_>, _>>()?;
-        let mut named = Vec::with_capacity(apply.named.len());
+        let mut by_name = Vec::with_capacity(apply.named.len());
         for (key, expr) in &apply.named {
-            named.push((key.as_str(), self.value(expr)?));
+            by_name.push((key.as_str(), self.value(expr)?));
         }
-        let by_name = |key: &str| {
-            let (_, value) = named.iter().find(|(name, _)| *name == key)?;
-            value.as_deref()
-        };
-        let args = values.iter().map(|value| value.as_deref().unwrap_or(&Value::Null)).collect();
-        let given = Given { args, named: &by_name, blank: self.blank };
+        let args: Vec<View<'_>> = values.iter().map(view).collect();
+        let named: Vec<(&str, View<'_>)> = by_name.iter().map(|(key, value)| (*key, view(value))).collect();
+        let given = Given { args: &args, named: &named, blank: self.blank };
+        let mut text = String::new();
         let result = match apply.spec.function() {
-            Some(function) => function(&given),
+            Some(function) => function(&given, &mut text),
             None => Err(Halt::Failed(format!("`{}` has no value", apply.spec.name))),
         };
-        match result {
-            Ok(value) => {
-                budget::charge(budget::CALL_COST + budget::cost_of(&value))?;
-                Ok(value)
-            }
-            Err(Halt::Abort(reason)) => Err(Halted::Stop(Stop::Aborted { reason })),
-            Err(Halt::Failed(message)) => Err(Halted::Stop(self.failed(message, apply.place))),
-        }
+        let value = match result {
+            Ok(Answer::Value(value)) => value.to_json(),
+            Ok(Answer::Written) => Value::String(text),
+            Err(Halt::Abort(reason)) => return Err(Halted::Stop(Stop::Aborted { reason })),
+            Err(Halt::Failed(message)) => return Err(Halted::Stop(self.failed(message, apply.place))),
+        };
+        budget::charge(budget::CALL_COST + budget::cost_of(&value))?;
+        Ok(value)
     }
 
     fn failed(&self, message: String, place: program::Place) -> Stop {
@@ -410,6 +396,10 @@ impl Turn {
             LoopName::Last => Value::Bool(self.last),
         }
     }
+}
+
+fn view<'v>(value: &'v Option<Cow<'_, Value>>) -> View<'v> {
+    value.as_deref().map_or(View::Null, View::from)
 }
 
 /// How a value prints; `null` does not.

@@ -19,12 +19,9 @@ use handlebars::Template;
 use handlebars::template::{ExpressionSpecBuilder, HelperTemplate, Parameter, TemplateElement};
 use serde_json::Value;
 
-use super::budget::CALL_COST;
-use super::program::{Apply, Arm, Expr, Head, Lookup, Measure, Step, measure};
-use super::syntax::Printing;
-
-/// What one round of a loop costs beside what it holds.
-const ROUND_COST: u64 = 64;
+use crate::templates::budget::cost_of_round;
+use crate::templates::program::{Apply, Arm, Expr, Head, Lookup, Step, measure};
+use crate::templates::syntax::Printing;
 
 /// The helpers of the emitted template.
 pub(super) const PRINT: &str = ":print";
@@ -144,8 +141,4 @@ fn call(helper: &str, entry: usize) -> Box<HelperTemplate> {
 fn with_body(mut block: Box<HelperTemplate>, body: Template) -> TemplateElement {
     block.template = Some(body);
     TemplateElement::HelperBlock(block)
-}
-
-fn cost_of_round(body: Measure) -> u64 {
-    body.text.saturating_add(body.prints.saturating_mul(CALL_COST)).saturating_add(ROUND_COST)
 }

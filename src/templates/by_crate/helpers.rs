@@ -10,14 +10,15 @@ use handlebars::{
 };
 use serde_json::Value;
 
-use super::budget;
 use super::emit::{ArmHead, BLOCK, ENTER, INDENT, PRINT, SHOW, Tables, arm_body};
-use super::escape::Escape;
-use super::frames::{self, Eyes, Frame, Halted, Held, Turn, printed};
-use super::functions::is_truthy;
-use super::program::Head;
-use super::syntax::Printing;
-use super::{OnMissing, Stop};
+use super::frames::{self, Eyes, Frame, Held, Turn, printed};
+use crate::templates::budget;
+use crate::templates::compiled::Halted;
+use crate::templates::escape::Escape;
+use crate::templates::program::Head;
+use crate::templates::syntax::Printing;
+use crate::templates::view::View;
+use crate::templates::{OnMissing, Stop};
 
 /// Makes the registry know our helpers.
 pub(super) fn register(registry: &mut Handlebars<'static>, tables: Tables, escape: Escape, on_missing: OnMissing) {
@@ -44,7 +45,11 @@ impl Shared {
         budget::charge(text.len() as u64).map_err(Halted::from)?;
         match printing {
             Printing::Raw => out.write(text)?,
-            Printing::Escaped => out.write(&self.escape.apply(text))?,
+            Printing::Escaped => {
+                let mut escaped = String::with_capacity(text.len());
+                self.escape.push(text, &mut escaped);
+                out.write(&escaped)?;
+            }
         }
         Ok(())
     }
@@ -56,6 +61,7 @@ impl From<Halted> for RenderError {
         match halted {
             Halted::Limit(limit) => RenderErrorReason::NestedError(Box::new(limit)).into(),
             Halted::Stop(stop) => RenderErrorReason::NestedError(Box::new(stop)).into(),
+            Halted::Beyond => RenderErrorReason::Unimplemented.into(),
         }
     }
 }
@@ -145,9 +151,9 @@ fn arm(arm: &ArmHead, eyes: &Eyes<'_, '_>, render: &mut dyn FnMut() -> HelperRes
         Head::Test { value, wanted, include_zero } => {
             let value = eyes.value(value)?;
             let value = value.as_deref().unwrap_or(&Value::Null);
-            let mut truth = is_truthy(value);
+            let mut truth = View::from(value).is_truthy();
             if let (false, Value::Number(_), Some(flag)) = (truth, value, include_zero) {
-                truth = eyes.value(flag)?.is_some_and(|flag| is_truthy(&flag));
+                truth = eyes.value(flag)?.is_some_and(|flag| View::from(&*flag).is_truthy());
             }
             if truth == *wanted {
                 render()?;
@@ -157,7 +163,7 @@ fn arm(arm: &ArmHead, eyes: &Eyes<'_, '_>, render: &mut dyn FnMut() -> HelperRes
         Head::With(scope) => {
             let held = eyes.held(scope)?;
             let value = eyes.see(&held);
-            let empty = !is_truthy(value) && !value.is_number();
+            let empty = !View::from(value).is_truthy() && !value.is_number();
             if !empty {
                 within(Frame::new(held), render)?;
             }
