@@ -86,17 +86,7 @@ impl Job {
     }
 
     fn settings(&self, out: &Path) -> RunSettings {
-        let input = InputOptions {
-            format: None,
-            mapping: Mapping::default(),
-            body: None,
-            times: TimeReader::default(),
-            carry: Vec::new(),
-            trigger_id_from: Vec::new(),
-            split_bytes: 4 << 20,
-            split_rows: 131_072,
-            spool: PathBuf::new(),
-        };
+        let input = InputOptions::default();
         RunSettings {
             campaigns: self.path("campaigns"),
             load: LoadOptions::default(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::layout::Layout;
 use super::variants::Slices;
 use crate::eligibility::{Pick, Reeligibility};
-use crate::templates::{Stops, Template};
+use crate::templates::Template;
 use crate::triggers::Micros;
 
 /// Most variants of a campaign (reference 6.1).
@@ -63,10 +63,11 @@ impl Variant {
         Variant { name, percent, messages, layout }
     }
 
-    /// Whether no render of this variant can stop: then every trigger is receivable. One channel is enough.
-    pub fn always_receivable(&self) -> bool {
+    /// Whether no render of this variant can stop, as long as all values have at most so many bytes of JSON text. One
+    /// channel is enough.
+    pub fn always_receivable(&self, bytes: usize) -> bool {
         self.messages.is_empty()
-            || self.messages.iter().any(|m| m.fields.iter().all(|f| matches!(f.template.stops(), Stops::Never)))
+            || self.messages.iter().any(|m| m.fields.iter().all(|f| f.template.always_renders(bytes)))
     }
 }
 

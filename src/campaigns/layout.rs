@@ -86,6 +86,13 @@ impl Members {
     }
 }
 
+impl Layout {
+    /// Whether nothing but the trigger's keys and properties is asked for.
+    pub fn is_of_keys_and_properties(&self) -> bool {
+        self.attributes.is_empty() && !self.own.iter().any(|(own, _)| *own == Own::SendId)
+    }
+}
+
 fn slot(origins: &mut Vec<Origin>, origin: Origin) -> u32 {
     let at = origins.iter().position(|known| *known == origin).unwrap_or_else(|| {
         origins.push(origin);

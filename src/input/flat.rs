@@ -8,15 +8,13 @@ use std::borrow::Cow;
 use super::json::{self, Fields, Slot};
 use super::line::Rules;
 use super::{PropertiesFrom, rules};
-use crate::pipeline::Need;
-use crate::triggers::{Properties, Rejection, Trigger};
+use crate::triggers::{Rejection, Trigger};
 
 /// The trigger of a flat row. `outer` is the log record around it, if there is one.
 pub(super) fn trigger<'a>(
     rules: &'a Rules,
     fields: &Fields<'a>,
     outer: Option<&Fields<'a>>,
-    need: Need,
 ) -> Result<Trigger<'a>, Rejection> {
     let options = &rules.options;
     let pair = [fields, outer.unwrap_or(fields)];
@@ -35,24 +33,14 @@ pub(super) fn trigger<'a>(
         carried: rules::carried(levels, options)?,
         duplicate_recipient: false,
     };
-    finish(&mut trigger, levels, rules, need)?;
+    finish(&mut trigger, levels, rules)?;
     Ok(trigger)
 }
 
-/// What is left when all levels are known: a derived id, and dropping what the pass does not need.
-pub(super) fn finish(
-    trigger: &mut Trigger<'_>,
-    levels: &[&Fields<'_>],
-    rules: &Rules,
-    need: Need,
-) -> Result<(), Rejection> {
+/// What is left when all levels are known: a derived id.
+pub(super) fn finish(trigger: &mut Trigger<'_>, levels: &[&Fields<'_>], rules: &Rules) -> Result<(), Rejection> {
     if trigger.trigger_id.is_none() && !rules.options.trigger_id_from.is_empty() {
         trigger.trigger_id = rules::derived_trigger_id(trigger, levels, &rules.options)?.map(Cow::Owned);
-    }
-    if need == Need::Keys {
-        trigger.properties = Properties::Empty;
-        trigger.attributes = Properties::Empty;
-        trigger.carried = Vec::new();
     }
     Ok(())
 }

@@ -67,9 +67,7 @@ impl FileReader {
         visit: &mut dyn FnMut(Row<'_>) -> Result<()>,
     ) -> Result<SplitLines> {
         match self {
-            FileReader::Text(file) => {
-                file.read(file.range(split as u64, rules.options.split_bytes), rules, need, visit)
-            }
+            FileReader::Text(file) => file.read(file.range(split as u64, rules.options.split_bytes), rules, visit),
             FileReader::Parquet { file, splits } => file.read(&splits[split], need, &rules.options, visit),
         }
     }

@@ -11,7 +11,6 @@ use serde_json::value::RawValue;
 use super::json::{self, Fields, Kind, Layout, Place, Slot, kind};
 use super::{InputOptions, Mapping, PropertiesFrom, flat, request, rules};
 use crate::error::{Error, Result};
-use crate::pipeline::Need;
 use crate::triggers::{Reason, Rejection, Trigger};
 
 /// Takes the triggers of a line: the position inside the request, and the trigger or why there is none.
@@ -85,7 +84,7 @@ fn flat_layout(mapping: &Mapping) -> Layout {
 }
 
 /// Reads one line, which is not blank. Returns the number of unknown fields; an error of `emit` ends the reading.
-pub(super) fn read(rules: &Rules, line: &[u8], need: Need, emit: &mut Emit<'_>) -> Result<u64> {
+pub(super) fn read(rules: &Rules, line: &[u8], emit: &mut Emit<'_>) -> Result<u64> {
     let text = match std::str::from_utf8(line) {
         Ok(text) => text,
         Err(error) => {
@@ -102,7 +101,7 @@ pub(super) fn read(rules: &Rules, line: &[u8], need: Need, emit: &mut Emit<'_>) 
         Ok(unwrapped) => unwrapped,
         Err(rejection) => return emit(None, Err(rejection)).map(|()| 0),
     };
-    match read_object(rules, &body, outer.as_ref(), need, emit) {
+    match read_object(rules, &body, outer.as_ref(), emit) {
         Ok(unknown) => Ok(unknown),
         Err(Stop::Row(mut rejection)) => {
             if let (Some(pointer), true) = (&rules.options.body, rejection.field.is_empty()) {
@@ -124,15 +123,14 @@ fn read_object<'a>(
     rules: &'a Rules,
     text: &'a str,
     outer: Option<&Fields<'a>>,
-    need: Need,
     emit: &mut Emit<'_>,
 ) -> Result<u64, Stop> {
     let fields = Fields::parse(&rules.flat, text, Place::Top).map_err(Stop::Row)?;
     if is_request(&fields, outer.is_some()) {
         let body = Fields::parse(&rules.body, text, Place::Top).map_err(Stop::Row)?;
-        return request::expand(rules, &body, outer, need, emit).map_err(Stop::Reading);
+        return request::expand(rules, &body, outer, emit).map_err(Stop::Reading);
     }
-    emit(None, flat::trigger(rules, &fields, outer, need)).map_err(Stop::Reading)?;
+    emit(None, flat::trigger(rules, &fields, outer)).map_err(Stop::Reading)?;
     Ok(fields.unknown)
 }
 

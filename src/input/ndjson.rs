@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::line::{self, Rules};
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::{Need, Row, SplitLines};
+use crate::pipeline::{Row, SplitLines};
 use crate::triggers::{Reason, Rejection, Trigger};
 
 /// Longest line that is read, without its line feed: 8 MiB.
@@ -63,7 +63,6 @@ impl TextFile {
         &self,
         range: Range<u64>,
         rules: &Rules,
-        need: Need,
         visit: &mut dyn FnMut(Row<'_>) -> Result<()>,
     ) -> Result<SplitLines> {
         let failed = |source| Error::io(Kind::Input, "read", &self.path, source);
@@ -80,7 +79,7 @@ impl TextFile {
                 let expected = format!("a line of at most {MAX_LINE_BYTES} bytes");
                 emit(None, Err(Rejection::new(Reason::LineTooLong, "", expected, "a longer one")))?;
             } else if !content.trim_ascii().is_empty() {
-                counts.unknown_fields += line::read(rules, content, need, &mut emit)?;
+                counts.unknown_fields += line::read(rules, content, &mut emit)?;
             }
         }
         Ok(counts)
@@ -182,7 +181,7 @@ mod tests {
                 rows.push(SeenRow { line: row.line + before, ..SeenRow::of(row) });
                 Ok(())
             };
-            let counts = file.read(file.range(split, split_bytes), &rules, Need::Everything, &mut visit).unwrap();
+            let counts = file.read(file.range(split, split_bytes), &rules, &mut visit).unwrap();
             total.lines += counts.lines;
             total.unknown_fields += counts.unknown_fields;
         }
@@ -238,7 +237,7 @@ mod tests {
         fs::write(&path, "{}\n{}\n").unwrap();
         let file = TextFile::open(&path).unwrap();
         let mut seen = 0;
-        let result = file.read(0..6, &Rules::new(options()), Need::Keys, &mut |_| {
+        let result = file.read(0..6, &Rules::new(options()), &mut |_| {
             seen += 1;
             Err(Error::new(Kind::Internal, "enough"))
         });
@@ -252,7 +251,7 @@ mod tests {
         fs::write(&path, "{}\n{}\n").unwrap();
         let file = TextFile::open(&path).unwrap();
         fs::write(&path, "{}\n").unwrap();
-        let error = file.read(0..6, &Rules::new(options()), Need::Keys, &mut |_| Ok(())).unwrap_err();
+        let error = file.read(0..6, &Rules::new(options()), &mut |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("in.ndjson`: it became shorter"), "{error}");
     }
 }

@@ -83,3 +83,20 @@ pub struct InputOptions {
     /// Folder for what must be spooled: standard input and compressed text. Created on first use, mode 0700.
     pub spool: PathBuf,
 }
+
+impl Default for InputOptions {
+    /// Flat rows with fields under their own names; splits as the command line has them.
+    fn default() -> InputOptions {
+        InputOptions {
+            format: None,
+            mapping: Mapping::default(),
+            body: None,
+            times: TimeReader::default(),
+            carry: Vec::new(),
+            trigger_id_from: Vec::new(),
+            split_bytes: 4 << 20,
+            split_rows: 131_072,
+            spool: PathBuf::new(),
+        }
+    }
+}

@@ -15,7 +15,6 @@ use super::line::{Emit, Rules};
 use super::rules;
 use crate::error::Result;
 use crate::ids::KeyHash;
-use crate::pipeline::Need;
 use crate::triggers::{Micros, Reason, RecipientKind, Rejection, TimeReader, Trigger};
 
 /// Most recipients of one request (reference 1.2).
@@ -51,7 +50,6 @@ pub(super) fn expand<'a>(
     rules: &'a Rules,
     body: &Fields<'a>,
     outer: Option<&Fields<'a>>,
-    need: Need,
     emit: &mut Emit<'_>,
 ) -> Result<u64> {
     let recipients = match recipients(body) {
@@ -61,7 +59,7 @@ pub(super) fn expand<'a>(
     match check(body, &recipients).and_then(|()| shared(rules, body, outer)) {
         Ok(shared) => {
             let levels = [&[body][..], outer.as_slice()].concat();
-            expand_each(rules, &shared, &recipients, &levels, need, emit).map(|unknown| body.unknown + unknown)
+            expand_each(rules, &shared, &recipients, &levels, emit).map(|unknown| body.unknown + unknown)
         }
         Err(rejection) => reject_all(&recipients, &rejection, emit).map(|()| body.unknown),
     }
@@ -79,7 +77,6 @@ fn expand_each<'a>(
     shared: &Shared<'a>,
     recipients: &Recipients<'a>,
     outside: &[&Fields<'a>],
-    need: Need,
     emit: &mut Emit<'_>,
 ) -> Result<u64> {
     let mut unknown = 0;
@@ -88,7 +85,7 @@ fn expand_each<'a>(
         let parsed = item(rules, raw, recipients.place(index)).and_then(|item| {
             unknown += item.unknown;
             let levels = [&[&item][..], outside].concat();
-            trigger(rules, shared, &item, &levels, need)
+            trigger(rules, shared, &item, &levels)
         });
         let parsed = parsed.map(|mut trigger| {
             let key = trigger.recipient.key_hash();
@@ -114,7 +111,6 @@ fn trigger<'a>(
     shared: &Shared<'a>,
     item: &Fields<'a>,
     levels: &[&Fields<'a>],
-    need: Need,
 ) -> Result<Trigger<'a>, Rejection> {
     let recipient = rules::recipient(item, &rules.alias)?;
     check_addressing(item, recipient.kind)?;
@@ -130,7 +126,7 @@ fn trigger<'a>(
         carried: rules::carried(levels, &rules.options)?,
         duplicate_recipient: false,
     };
-    finish(&mut trigger, levels, rules, need)?;
+    finish(&mut trigger, levels, rules)?;
     Ok(trigger)
 }
 

@@ -107,9 +107,9 @@ fn too_many_rows() -> Error {
     Error::new(Kind::Input, "more than 4,294,967,295 triggers in one split")
 }
 
-/// Whether a campaign's triggers can be decided without their properties.
+/// Whether a campaign's triggers can be decided by their keys and properties.
 fn is_free(campaign: &Campaign) -> bool {
-    campaign.variants.iter().all(|v| v.always_receivable()) && campaign.reeligibility != Reeligibility::Always
+    campaign.variants.iter().all(|variant| variant.layout.is_of_keys_and_properties())
 }
 
 /// `sticky`: a stored assignment may beat the hash, so that every variant's receivability matters.

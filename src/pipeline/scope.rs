@@ -48,6 +48,8 @@ pub struct Subject<'s> {
 #[derive(Default)]
 pub struct Filling {
     values: Values,
+    /// At least as many bytes as the values have as JSON.
+    bytes: usize,
     memory: Workspace,
     buffer: String,
 }
@@ -57,6 +59,7 @@ impl Filling {
     pub fn fill(&mut self, subject: Subject<'_>) {
         let layout = &subject.variant.layout;
         self.values.begin(layout.slots);
+        self.bytes = most_bytes(subject.campaign, subject.trigger);
         for (own, slot) in &layout.own {
             self.values.put(*slot);
             put_own(*own, subject, &mut self.values);
@@ -67,13 +70,14 @@ impl Filling {
 
     /// Renders a field of what was filled in last; the text is empty after a stop.
     fn render(&mut self, field: &Field, subject: Subject<'_>, text: &mut String) -> Result<(), Stop> {
-        let data = Data { values: &self.values, slots: &field.slots, scope: &|| scope_of(subject) };
+        let data = Data { values: &self.values, slots: &field.slots, bytes: self.bytes, scope: &|| scope_of(subject) };
         field.template.render_values(&data, &mut self.memory, text)
     }
 
     fn would_render(&mut self, message: &ChannelMessage, subject: Subject<'_>) -> bool {
         message.fields.iter().all(|field| {
-            let data = Data { values: &self.values, slots: &field.slots, scope: &|| scope_of(subject) };
+            let data =
+                Data { values: &self.values, slots: &field.slots, bytes: self.bytes, scope: &|| scope_of(subject) };
             field.template.would_render(&data, &mut self.memory, &mut self.buffer)
         })
     }
@@ -81,8 +85,9 @@ impl Filling {
     /// One bit a variant: whether a message could be produced in at least one channel. `asked` has the bits that matter.
     pub fn receivable_mask(&mut self, campaign: &Campaign, trigger: &Trigger<'_>, asked: u8) -> u8 {
         let variants = campaign.variants.iter().enumerate().filter(|(number, _)| asked & (1 << number) != 0);
+        let bytes = most_bytes(campaign, trigger);
         variants.fold(0, |mask, (number, variant)| {
-            let receivable = variant.always_receivable() || {
+            let receivable = variant.always_receivable(bytes) || {
                 let subject = Subject { campaign, variant, trigger };
                 self.fill(subject);
                 variant.messages.iter().any(|message| self.would_render(message, subject))
@@ -90,6 +95,16 @@ impl Filling {
             mask | (u8::from(receivable) << number)
         })
     }
+}
+
+/// No text that a template can print has more bytes as JSON.
+fn most_bytes(campaign: &Campaign, trigger: &Trigger<'_>) -> usize {
+    let recipient = &trigger.recipient;
+    let send_id = trigger.send_id.as_deref().unwrap_or("");
+    let texts = [&campaign.id, &campaign.name, &*recipient.id, &*recipient.label, send_id].map(str::len).into_iter();
+    let objects = trigger.properties.most_bytes().saturating_add(trigger.attributes.most_bytes());
+    // A character of a plain text has up to six as JSON.
+    texts.fold(objects, |sum, length| sum.saturating_add(length.saturating_mul(6)))
 }
 
 fn put_own(own: Own, subject: Subject<'_>, values: &mut Values) {

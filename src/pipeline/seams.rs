@@ -9,8 +9,8 @@ use crate::triggers::{Micros, Rejection, Trigger};
 /// How much of a row a pass needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Campaign, recipient, time, trigger id. Properties are still checked against their limits, but may be left
-    /// [`crate::triggers::Properties::Empty`], as may attributes, `send_id` and carried columns.
+    /// Campaign, recipient, time, trigger id, properties. The rest is checked but may be left out: attributes,
+    /// `send_id`, carried columns.
     Keys,
     /// All of it.
     Everything,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::plan::check_attributes;
-use crate::campaigns::{self, Campaign, LoadOptions, Status};
+use crate::campaigns::{self, Campaign, LoadOptions, Status, Variant};
 use crate::error::{Error, Kind, Result};
 use crate::input::{InputOptions, Inputs};
 use crate::templates::Stops;
@@ -118,7 +118,18 @@ fn warnings(campaign: &Campaign, channels: usize) -> Vec<String> {
             .filter(|v| v.percent == 0)
             .map(|v| format!("variant `{}` has 0 percent: nobody gets it", v.name.as_deref().unwrap_or_default())),
     );
+    warnings.extend(campaign.variants.iter().flat_map(not_compiled));
     warnings
+}
+
+/// The templates of a variant that are rendered by the slower way, and why.
+fn not_compiled(variant: &Variant) -> impl Iterator<Item = String> {
+    let name = variant.name.as_deref().map_or(String::new(), |name| format!("variant `{name}`, "));
+    let fields = variant.messages.iter().flat_map(|message| message.fields.iter().map(|f| (&message.channel, f)));
+    fields.filter_map(move |(channel, field)| {
+        let why = field.template.not_compiled()?;
+        Some(format!("{name}`{channel}.{}` is not compiled and renders several times slower: {why}", field.name))
+    })
 }
 
 impl Checked {

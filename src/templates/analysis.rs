@@ -40,11 +40,11 @@ struct Here {
 }
 
 /// Analyses a program.
-pub(super) fn analyse(steps: &[Step], units: &[Unit<'_>], on_missing: OnMissing, limited: bool) -> Analysis {
+pub(super) fn analyse(steps: &[Step], units: &[Unit<'_>], on_missing: OnMissing) -> Analysis {
     let mut walk = Walk {
         units,
         on_missing,
-        unknown: limited,
+        unknown: false,
         needed: BTreeSet::new(),
         sometimes: BTreeSet::new(),
         seen: BTreeSet::new(),
@@ -147,11 +147,14 @@ impl Walk<'_> {
                     inside.scopes.push(Base { way: way_of(scope, here), names: Vec::new() });
                 }
                 Head::Section(value) => {
+                    // A loop can go over a limit.
+                    self.unknown = true;
                     self.expr(value, &at);
                     truths(value, here, &mut inside.present);
                     inside.scopes.push(Base::default());
                 }
                 Head::Each(over) => {
+                    self.unknown = true;
                     self.expr(over, &at);
                     inside.scopes.push(Base::default());
                 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::program::Measure;
 
-/// Most that one render of a template with loops may cost.
+/// Most that one render may cost.
 pub(super) const MAX_WORK: u64 = 16 << 20;
 
 /// What one call of a helper costs beside its result.
@@ -44,8 +44,8 @@ impl fmt::Display for Limit {
 impl std::error::Error for Limit {}
 
 /// Begins a render.
-pub(super) fn begin(limited: bool) {
-    LEFT.set(if limited { MAX_WORK } else { u64::MAX });
+pub(super) fn begin() {
+    LEFT.set(MAX_WORK);
 }
 
 /// Takes from what is left.
@@ -68,5 +68,5 @@ pub(super) fn cost_of(value: &Value) -> u64 {
 
 /// What one round of a loop costs.
 pub(super) fn cost_of_round(body: Measure) -> u64 {
-    body.text.saturating_add(body.prints.saturating_mul(CALL_COST)).saturating_add(ROUND_COST)
+    body.text.saturating_add(body.values.saturating_mul(CALL_COST)).saturating_add(ROUND_COST)
 }

@@ -16,8 +16,8 @@ impl Escape {
     pub(super) fn push(self, text: &str, out: &mut String) {
         match self {
             Escape::None => out.push_str(text),
-            Escape::Html => push(text, is_html, html, out),
-            Escape::Json => push(text, is_json, json, out),
+            Escape::Html => push(text, &HTML, is_html, html, out),
+            Escape::Json => push(text, &JSON, is_json, json, out),
         }
     }
 }
@@ -25,15 +25,34 @@ impl Escape {
 /// Bytes that are tested at once.
 const LANES: usize = 16;
 
-fn push(text: &str, special: fn(u8) -> bool, write: fn(u8, &mut String), out: &mut String) {
+/// Which bytes are escaped, for those that are tested one by one.
+type Table = [bool; 256];
+
+static HTML: Table = table(Escape::Html);
+static JSON: Table = table(Escape::Json);
+
+const fn table(escape: Escape) -> Table {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match escape {
+            Escape::Json => is_json(byte as u8),
+            _ => is_html(byte as u8),
+        };
+        byte += 1;
+    }
+    table
+}
+
+fn push(text: &str, table: &Table, special: impl Fn(u8) -> bool, write: impl Fn(u8, &mut String), out: &mut String) {
     let bytes = text.as_bytes();
     let (chunks, rest) = bytes.as_chunks::<LANES>();
-    let any = |bytes: &[u8]| bytes.iter().fold(false, |any, byte| any | special(*byte));
-    if !chunks.iter().any(|chunk| any(chunk)) && !any(rest) {
+    let any = |chunk: &[u8; LANES]| chunk.iter().fold(false, |any, byte| any | special(*byte));
+    if !chunks.iter().any(any) && !rest.iter().any(|byte| table[usize::from(*byte)]) {
         return out.push_str(text);
     }
     let mut copied = 0;
-    for (at, byte) in bytes.iter().enumerate().filter(|(_, byte)| special(**byte)) {
+    for (at, byte) in bytes.iter().enumerate().filter(|(_, byte)| table[usize::from(**byte)]) {
         out.push_str(&text[copied..at]);
         write(*byte, out);
         copied = at + 1;
@@ -42,7 +61,7 @@ fn push(text: &str, special: fn(u8) -> bool, write: fn(u8, &mut String), out: &m
 }
 
 #[inline(always)]
-fn is_html(b: u8) -> bool {
+const fn is_html(b: u8) -> bool {
     (b == b'&') | (b == b'<') | (b == b'>') | (b == b'"') | (b == b'\'') | (b == b'`') | (b == b'=')
 }
 
@@ -59,7 +78,7 @@ fn html(byte: u8, out: &mut String) {
 }
 
 #[inline(always)]
-fn is_json(b: u8) -> bool {
+const fn is_json(b: u8) -> bool {
     (b < b' ') | (b == b'"') | (b == b'\\')
 }
 

@@ -60,18 +60,14 @@ use by_crate::ByCrate;
 use compiled::{Halted, Program};
 use graph::Graph;
 use parse::Faults;
-use program::measure;
+use program::{Measure, measure};
 use syntax::Node;
 
 /// Largest template or partial, in bytes, and largest text of a template with its partials in place.
 pub const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 
-/// Largest text of one field of a template that could multiply its data, in bytes: one that has a loop or prints more than
-/// [`MAX_UNLIMITED_PRINTS`] values. Other templates need no limit: their text is theirs plus a few values.
+/// Largest text of one field of a message, in bytes.
 pub const MAX_OUTPUT_BYTES: usize = 1 << 20;
-
-/// Most printed values of a template without a limit on its output.
-pub const MAX_UNLIMITED_PRINTS: u64 = 64;
 
 /// What happens where a printed value is absent or `null`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +132,7 @@ impl fmt::Display for Stop {
 
 impl std::error::Error for Stop {}
 
-/// What could stop a render.
+/// What could stop a render, the largest output apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stops {
     /// Nothing.
@@ -167,6 +163,7 @@ pub struct Template(Arc<Compiled>);
 struct Compiled {
     engine: Engine,
     file: String,
+    measure: Measure,
     stops: Stops,
     references: Vec<Reference>,
 }
@@ -186,6 +183,8 @@ pub struct Data<'d> {
     pub values: &'d Values,
     /// The slots of the template's asks, in their order.
     pub slots: &'d [u32],
+    /// At least as many bytes as all the values' texts have, as JSON.
+    pub bytes: usize,
     /// Makes all names; only what is not compiled needs them.
     pub scope: &'d dyn Fn() -> Scope,
 }
@@ -255,21 +254,20 @@ impl Template {
             return Err(faults);
         }
         let measure = measure(&steps);
-        let limited = measure.loops || measure.prints > MAX_UNLIMITED_PRINTS;
-        let analysis = analysis::analyse(&steps, &units, on_missing, limited);
+        let analysis = analysis::analyse(&steps, &units, on_missing);
         let (stops, references) = (analysis.stops, analysis.references);
         let files = units.iter().map(|unit| unit.source.file.clone()).collect();
         let program = match lowered {
-            true => compiled::lower(&steps, files, escape, on_missing, limited, &stops),
+            true => compiled::lower(&steps, files, escape, on_missing, &stops),
             false => Err("the crate was asked for"),
         };
-        let by_crate = || Box::new(ByCrate::new(steps, &units, escape, on_missing, limited));
+        let by_crate = || Box::new(ByCrate::new(steps, &units, escape, on_missing));
         let engine = match program {
             Ok(program) if program.goes_beyond => Engine::Program(Box::new(program), Some(by_crate())),
             Ok(program) => Engine::Program(Box::new(program), None),
             Err(reason) => Engine::Crate(by_crate(), reason),
         };
-        Ok(Template(Arc::new(Compiled { engine, file: source.file.clone(), stops, references })))
+        Ok(Template(Arc::new(Compiled { engine, file: source.file.clone(), measure, stops, references })))
     }
 
     /// Renders into `out`, which is cleared first and is empty after an error.
@@ -281,7 +279,7 @@ impl Template {
         let mut values = Values::default();
         scope.fill(self.asks(), &mut values);
         let slots: Vec<u32> = (0..).take(self.asks().len()).collect();
-        let data = Data { values: &values, slots: &slots, scope: &|| scope.clone() };
+        let data = Data { values: &values, slots: &slots, bytes: usize::MAX, scope: &|| scope.clone() };
         self.render_values(&data, &mut Workspace::default(), out)
     }
 
@@ -310,9 +308,10 @@ impl Template {
 
     /// Whether a render would produce a text, found out with as little work as possible; `buffer` is overwritten.
     pub fn would_render(&self, data: &Data<'_>, memory: &mut Workspace, buffer: &mut String) -> bool {
+        let small = self.0.measure.is_within_limits(data.bytes);
         match (&self.0.stops, &self.0.engine) {
-            (Stops::Never, _) => true,
-            (Stops::IfMissing(_), Engine::Program(program, _)) => {
+            (Stops::Never, _) if small => true,
+            (Stops::IfMissing(_), Engine::Program(program, _)) if small => {
                 compiled::has_needed(program, data.values, data.slots)
             }
             _ => self.render_values(data, memory, buffer).is_ok(),
@@ -334,6 +333,11 @@ impl Template {
             Engine::Program(..) => None,
             Engine::Crate(_, reason) => Some(reason),
         }
+    }
+
+    /// Whether a render produces a text whatever the values are, as long as their JSON texts have at most so many bytes.
+    pub fn always_renders(&self, bytes: usize) -> bool {
+        self.0.stops == Stops::Never && self.0.measure.is_within_limits(bytes)
     }
 
     /// What could stop a render, so that a caller can do without a trial.

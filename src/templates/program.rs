@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::error::LineColumn;
 
+use super::MAX_OUTPUT_BYTES;
 use super::catalog::Spec;
 use super::syntax::Printing;
 
@@ -172,12 +173,24 @@ pub(super) struct Apply {
 /// What some steps come to when they run once.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Measure {
-    /// Bytes of text.
+    /// Bytes of text, strings in tags included.
     pub text: u64,
-    /// Values that are printed.
-    pub prints: u64,
-    /// Whether something repeats.
-    pub loops: bool,
+    /// Values that are looked up.
+    pub values: u64,
+}
+
+/// No byte of a value's JSON text becomes more bytes of a message: `&quot;`, `\u0001`.
+const MOST_PER_BYTE: usize = 6;
+
+/// What a value may have in bytes beside its JSON text: a formatted number.
+const MOST_PER_VALUE: usize = 1_024;
+
+impl Measure {
+    /// Whether steps without a loop stay far within the limits on work and output, if no value has more bytes.
+    pub fn is_within_limits(self, bytes: usize) -> bool {
+        let of_a_value = bytes.saturating_mul(MOST_PER_BYTE).saturating_add(MOST_PER_VALUE) as u64;
+        self.values.saturating_mul(of_a_value).saturating_add(self.text) <= MAX_OUTPUT_BYTES as u64
+    }
 }
 
 /// Measures steps.
@@ -191,15 +204,48 @@ fn add(steps: &[Step], sum: &mut Measure) {
     for step in steps {
         match step {
             Step::Text(text) => sum.text += text.len() as u64,
-            Step::Print(..) | Step::Show(..) => sum.prints += 1,
+            Step::Print(..) => sum.values += 1,
+            Step::Show(apply, _) => add_call(apply, sum),
             Step::Block(arms, otherwise) => {
                 for arm in arms {
-                    sum.loops |= matches!(arm.head, Head::Each(_) | Head::Section(_));
+                    match &arm.head {
+                        Head::Test { value, include_zero, .. } => {
+                            add_value(value, sum);
+                            include_zero.iter().for_each(|flag| add_value(flag, sum));
+                        }
+                        Head::Each(value) | Head::With(value) | Head::Section(value) => add_value(value, sum),
+                    }
                     add(&arm.body, sum);
                 }
                 add(otherwise, sum);
             }
-            Step::Enter(_, _, body) | Step::Indent(_, body) => add(body, sum),
+            Step::Enter(scope, names, body) => {
+                add_value(scope, sum);
+                names.iter().for_each(|(_, value)| add_value(value, sum));
+                add(body, sum);
+            }
+            // It stands before every line of what it holds.
+            Step::Indent(by, body) => {
+                let before = *sum;
+                add(body, sum);
+                let lines = sum.text - before.text + 1;
+                sum.text += lines.saturating_mul(by.len() as u64);
+                sum.values += sum.values.saturating_sub(before.values).saturating_mul(by.len() as u64);
+            }
         }
     }
+}
+
+fn add_value(value: &Expr, sum: &mut Measure) {
+    match value {
+        Expr::Lookup(_) => sum.values += 1,
+        Expr::Literal(Value::String(text)) => sum.text += text.len() as u64 * MOST_PER_BYTE as u64,
+        Expr::Literal(_) => {}
+        Expr::Apply(apply) => add_call(apply, sum),
+    }
+}
+
+fn add_call(apply: &Apply, sum: &mut Measure) {
+    sum.values += 1;
+    apply.args.iter().chain(apply.named.iter().map(|(_, value)| value)).for_each(|value| add_value(value, sum));
 }

@@ -58,14 +58,6 @@ impl Scope {
             Cow::Owned(value) => Some(Cow::Owned(child(&value, name)?.into_owned())),
         })
     }
-
-    /// The values back, for reuse of their memory.
-    pub fn into_values(mut self) -> Map<String, Value> {
-        match self.context.data_mut().take() {
-            Value::Object(values) => values,
-            _ => Map::new(),
-        }
-    }
 }
 
 /// The member of a value by name: a field, an item by its index from 0, the `length` of a list. A text has a `length` and

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::triggers::{Node, Values};
+use crate::triggers::{Node, Values, push_float};
 
 use super::scope::{child, unit_of_text};
 
@@ -53,6 +53,7 @@ impl<'v> From<&'v Value> for View<'v> {
 
 impl<'v> View<'v> {
     /// The value at a place.
+    #[inline]
     pub fn at(values: &'v Values, at: u32) -> View<'v> {
         match values.node(at) {
             Node::Null => View::Null,
@@ -66,6 +67,7 @@ impl<'v> View<'v> {
     }
 
     /// Handlebars' notion of truth: `false`, `null`, `""`, `0` and `[]` are false.
+    #[inline]
     pub fn is_truthy(self) -> bool {
         match self {
             View::Null => false,
@@ -98,7 +100,7 @@ impl<'v> View<'v> {
             View::Null => {}
             View::Bool(truth) => out.push_str(if truth { "true" } else { "false" }),
             View::Int(value) => out.push_str(itoa::Buffer::new().format(value)),
-            View::Float(value) => out.push_str(ryu::Buffer::new().format_finite(value)),
+            View::Float(value) => push_float(value, out),
             View::Number(text) | View::Text(text) => out.push_str(text),
             View::Tree(Tree::Json(value)) => out.push_str(&value.to_string()),
             View::Tree(Tree::Node(values, at)) => values.write_json(at, out),

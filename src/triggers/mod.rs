@@ -15,7 +15,7 @@ pub use dispatch::Dispatch;
 pub(crate) use json_text::write_string;
 pub use outcome::{Outcome, Reason};
 pub use properties::{Columns, MAX_DEPTH, MAX_PROPERTIES_BYTES, Properties, PropertiesFault, number_text, print_json};
-pub(crate) use properties::{normalised, text_depth};
+pub(crate) use properties::{normalised, push_float, text_depth};
 pub use recipient::{Recipient, RecipientKind};
 pub use redact::redact;
 pub use time::{EpochUnit, MICROS_PER_SECOND, Micros, TimeError, TimeReader, format_micros};

@@ -22,6 +22,9 @@ pub const MAX_DEPTH: usize = 64;
 pub trait Columns {
     /// Puts the wanted members of a row's properties into their slots. Members without a value are absent.
     fn fill(&self, row: usize, wanted: &Wanted, values: &mut Values);
+
+    /// No row's JSON text is longer, in bytes.
+    fn most_bytes(&self) -> usize;
 }
 
 /// The properties (or attributes) of one trigger.
@@ -105,6 +108,16 @@ impl Properties<'_> {
         Value::Object(self.to_map()).to_string()
     }
 
+    /// At least as many bytes as the JSON text has.
+    pub fn most_bytes(&self) -> usize {
+        match self {
+            Properties::Empty => 0,
+            Properties::Text(text) => text.len(),
+            Properties::Overlaid(base, over) => base.len() + over.len(),
+            Properties::Columns(columns, _) => columns.most_bytes(),
+        }
+    }
+
     /// Whether both limits hold. A text that is short enough as it stands is not parsed for its size.
     pub fn check(&self) -> Result<(), PropertiesFault> {
         let (given, depth) = match self {
@@ -154,6 +167,31 @@ pub fn number_text(number: &Number) -> Cow<'_, str> {
     match text.parse::<f64>() {
         Ok(float) if float.is_finite() => Cow::Owned(ryu::Buffer::new().format_finite(float).to_owned()),
         _ => Cow::Borrowed(text),
+    }
+}
+
+/// Appends a finite number as the shortest text that reads back. Money and the like, at most two decimals and at most
+/// fifteen digits, is an integer of hundredths: fifteen digits tell any two floats apart, so that no shorter text can mean
+/// the same float.
+pub(crate) fn push_float(value: f64, out: &mut String) {
+    let hundredths = (value * 100.0).round();
+    if hundredths.abs() < 1e15 && hundredths / 100.0 == value && value != 0.0 {
+        push_hundredths(hundredths as i64, out);
+    } else {
+        out.push_str(ryu::Buffer::new().format_finite(value));
+    }
+}
+
+fn push_hundredths(hundredths: i64, out: &mut String) {
+    let (whole, part) = (hundredths.unsigned_abs() / 100, (hundredths.unsigned_abs() % 100) as u8);
+    if hundredths < 0 {
+        out.push('-');
+    }
+    out.push_str(itoa::Buffer::new().format(whole));
+    out.push('.');
+    out.push(char::from(b'0' + part / 10));
+    if !part.is_multiple_of(10) {
+        out.push(char::from(b'0' + part % 10));
     }
 }
 
@@ -209,6 +247,24 @@ mod tests {
 
     fn text(json: &str) -> Properties<'_> {
         Properties::Text(json.into())
+    }
+
+    #[test]
+    fn floats_have_the_shortest_text() {
+        let same = |value: f64| {
+            let mut out = String::new();
+            push_float(value, &mut out);
+            assert_eq!(out, ryu::Buffer::new().format_finite(value));
+        };
+        let edges =
+            [0.0, -0.0, 0.01, 0.07, 0.1, 0.29, 1.1, 20.0, 9_999_999_999_999.99, 1e13, 1e15, 1e16, 0.005, 1.005, 5e-324];
+        edges.iter().for_each(|value| [*value, -*value].into_iter().for_each(same));
+        (0..200_000u32).for_each(|n| same(f64::from(n) / 100.0));
+        (0..200_000u64).for_each(|n| same((n * 48_271_002_113 % 1_000_000_000_000_000) as f64 / 100.0));
+        (0..200_000u64)
+            .map(|n| f64::from_bits(n.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+            .filter(|f| f.is_finite())
+            .for_each(same);
     }
 
     #[test]

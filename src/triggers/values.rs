@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Map, Number, Value};
 
 use super::json_text::write_string;
+use super::properties::push_float;
 
 /// A piece of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +99,7 @@ impl Values {
     }
 
     /// What is written next is the value of a slot, whatever it held.
+    #[inline]
     pub fn put(&mut self, slot: u32) {
         self.slots[slot as usize] = index(self.nodes.len());
     }
@@ -118,11 +120,13 @@ impl Values {
     }
 
     /// Writes an integer.
+    #[inline]
     pub fn int(&mut self, value: i64) {
         self.nodes.push(Node::Int(value));
     }
 
     /// Writes a finite number.
+    #[inline]
     pub fn float(&mut self, value: f64) {
         debug_assert!(value.is_finite());
         self.nodes.push(Node::Float(value));
@@ -135,6 +139,7 @@ impl Values {
     }
 
     /// Writes a text.
+    #[inline]
     pub fn text(&mut self, text: &str) {
         let span = self.keep(text);
         self.nodes.push(Node::Text(span));
@@ -155,6 +160,7 @@ impl Values {
         }
     }
 
+    #[inline]
     fn keep(&mut self, text: &str) -> Span {
         let start = self.text.len();
         self.text.push_str(text);
@@ -274,16 +280,19 @@ impl Values {
 
 impl Values {
     /// Where the value of a slot stands.
+    #[inline]
     pub fn slot(&self, slot: u32) -> Option<u32> {
         self.slots.get(slot as usize).copied().filter(|at| *at != NOTHING)
     }
 
     /// The value at a place.
+    #[inline]
     pub fn node(&self, at: u32) -> Node {
         self.nodes[at as usize]
     }
 
     /// A piece of text.
+    #[inline]
     pub fn str(&self, span: Span) -> &str {
         &self.text[span.range()]
     }
@@ -295,6 +304,7 @@ impl Values {
         }
     }
 
+    #[inline]
     fn size(&self, at: usize) -> usize {
         match self.nodes[at] {
             Node::List { size, .. } | Node::Object { size, .. } => size as usize,
@@ -303,6 +313,7 @@ impl Values {
     }
 
     /// The place behind a value: of the next item, or of the next name.
+    #[inline]
     pub fn after(&self, at: u32) -> u32 {
         at + self.size(at as usize) as u32
     }
@@ -332,7 +343,7 @@ impl Values {
             Node::Null => out.push_str("null"),
             Node::Bool(truth) => out.push_str(if truth { "true" } else { "false" }),
             Node::Int(value) => out.push_str(itoa::Buffer::new().format(value)),
-            Node::Float(value) => out.push_str(ryu::Buffer::new().format_finite(value)),
+            Node::Float(value) => push_float(value, out),
             Node::Number(span) => out.push_str(self.str(span)),
             Node::Text(span) => write_string(self.str(span), out),
             Node::List { len, .. } => {

@@ -60,14 +60,14 @@ impl TriggerSource for Lines<'_> {
         "memory"
     }
 
-    fn read(&self, split: usize, need: Need, visit: &mut dyn FnMut(Row<'_>) -> Result<()>) -> Result<SplitLines> {
+    fn read(&self, split: usize, _: Need, visit: &mut dyn FnMut(Row<'_>) -> Result<()>) -> Result<SplitLines> {
         let lines = self.lines.chunks(self.split).nth(split).unwrap();
         for (number, line) in lines.iter().enumerate() {
             let parsed = match line {
                 Line::Bad(reason) => {
                     Err(Rejection::new(Reason::from_code(reason).unwrap(), "", "a row", "something else"))
                 }
-                Line::Trigger(trigger) => Ok(as_trigger(trigger, need)),
+                Line::Trigger(trigger) => Ok(as_trigger(trigger)),
             };
             visit(Row { line: number as u64, recipient_index: None, offset: None, raw: None, parsed })?;
         }
@@ -75,7 +75,7 @@ impl TriggerSource for Lines<'_> {
     }
 }
 
-fn as_trigger(trigger: &Trig, need: Need) -> Trigger<'_> {
+fn as_trigger(trigger: &Trig) -> Trigger<'_> {
     let text = || Properties::Text(Value::Object(trigger.properties.clone()).to_string().into());
     Trigger {
         campaign_id: trigger.campaign.into(),
@@ -83,7 +83,7 @@ fn as_trigger(trigger: &Trig, need: Need) -> Trigger<'_> {
         triggered_at: trigger.at,
         trigger_id: trigger.id.map(Into::into),
         send_id: None,
-        properties: if need == Need::Everything { text() } else { Properties::Empty },
+        properties: text(),
         attributes: Properties::Empty,
         carried: Vec::new(),
         duplicate_recipient: trigger.duplicate,

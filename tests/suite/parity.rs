@@ -47,8 +47,20 @@ fn cases(file: &Path) -> Vec<Case> {
     text.lines().enumerate().map(read).collect()
 }
 
-/// What we print, or our report.
-fn rendered(template: &str, data: &Value, partials: &BTreeMap<String, String>, escape: &str) -> Result<String, String> {
+/// How a template is compiled.
+type Compile = fn(
+    &TemplateSource,
+    &BTreeMap<String, TemplateSource>,
+    Escape,
+    OnMissing,
+) -> Result<Template, Vec<retrigger::error::Fault>>;
+
+fn compiled(
+    compile: Compile,
+    template: &str,
+    partials: &BTreeMap<String, String>,
+    escape: &str,
+) -> Result<Template, String> {
     let source = |file: &str, text: &str| TemplateSource { file: file.to_owned(), text: text.to_owned() };
     let partials = partials.iter().map(|(name, text)| (name.clone(), source(name, text))).collect();
     let escape = match escape {
@@ -56,12 +68,43 @@ fn rendered(template: &str, data: &Value, partials: &BTreeMap<String, String>, e
         "json" => Escape::Json,
         _ => Escape::None,
     };
-    let template = Template::compile(&source("template", template), &partials, escape, OnMissing::Blank)
-        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    compile(&source("template", template), &partials, escape, OnMissing::Blank)
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+fn text_of(template: &Template, data: &Value) -> Result<String, String> {
     let scope = Scope::new(Properties::Text(data.to_string().into()).to_map());
     let mut out = String::new();
     template.render(&scope, &mut out).map_err(|stop| stop.to_string())?;
     Ok(out)
+}
+
+/// What we print, or our report.
+fn rendered(template: &str, data: &Value, partials: &BTreeMap<String, String>, escape: &str) -> Result<String, String> {
+    text_of(&compiled(Template::compile, template, partials, escape)?, data)
+}
+
+#[test]
+fn nearly_all_of_the_corpus_is_compiled_and_renders_as_the_crate_does() {
+    let mut shares: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for case in corpus() {
+        let with = |compile| compiled(compile, &case.template, &case.partials, &case.escape);
+        let (ours, reference) = (with(Template::compile), with(Template::compile_reference));
+        let (Ok(ours), Ok(reference)) = (&ours, &reference) else {
+            assert_eq!(ours.err(), reference.err(), "{}", case.name);
+            continue;
+        };
+        assert_eq!(text_of(ours, &case.data), text_of(reference, &case.data), "{}", case.name);
+        let (programs, all) = shares.entry(case.kind).or_default();
+        *programs += usize::from(ours.not_compiled().is_none());
+        *all += 1;
+    }
+    for (kind, (programs, all)) in &shares {
+        println!("{kind}: {programs} of {all} compiled");
+    }
+    let realistic = shares.iter().filter(|(kind, _)| *kind != "construct");
+    let (programs, all) = realistic.fold((0, 0), |sum, (_, share)| (sum.0 + share.0, sum.1 + share.1));
+    assert!(programs * 100 >= all * WANTED_PERCENT, "{programs} of {all} realistic templates are compiled");
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(super) struct Objects<'a> {
     field: &'static str,
     base: Option<Cells<'a>>,
     overlay: Vec<Member<'a>>,
+    limit: usize,
+    /// No row's text is longer, in bytes.
     most_bytes: usize,
     /// No row can be unprintable or too large.
     sound: bool,
@@ -35,17 +37,21 @@ struct Binding {
 }
 
 impl<'a> Objects<'a> {
-    /// Objects of a column (a structure, a map or JSON text) and further columns. `most_bytes` limits their JSON text.
+    /// Objects of a column (a structure, a map or JSON text) and further columns. `limit` is that of their JSON text, in
+    /// bytes.
     pub(super) fn new(
         field: &'static str,
         base: Option<Cells<'a>>,
         overlay: Vec<Member<'a>>,
-        most_bytes: usize,
+        limit: usize,
     ) -> Objects<'a> {
         let of_base = base.as_ref().map_or(Some(0), |cells| cells.most_json(0));
-        let bytes = overlay.iter().try_fold(of_base.unwrap_or(0), |sum, member| Some(sum + member.most_json(1)?));
-        let sound = of_base.is_some() && bytes.is_some_and(|bytes| bytes + 2 <= most_bytes);
-        Objects { field, base, overlay, most_bytes, sound, bindings: RefCell::default() }
+        let bytes = of_base.and_then(|bytes| {
+            overlay.iter().try_fold(bytes + "{}".len(), |sum, member| sum.checked_add(member.most_json(1)?))
+        });
+        let sound = bytes.is_some_and(|bytes| bytes <= limit);
+        let most_bytes = bytes.unwrap_or(limit).min(limit);
+        Objects { field, base, overlay, limit, most_bytes, sound, bindings: RefCell::default() }
     }
 
     /// The object of a row, or why the row is broken.
@@ -104,8 +110,8 @@ impl<'a> Objects<'a> {
 
     /// `written` is at least the exact size, which is asked for only where that is not enough.
     fn within(&self, written: usize, exact: impl Fn() -> usize) -> Result<(), Rejection> {
-        let size = if written <= self.most_bytes { written } else { exact() };
-        if size <= self.most_bytes {
+        let size = if written <= self.limit { written } else { exact() };
+        if size <= self.limit {
             return Ok(());
         }
         Err(Rejection::new(
@@ -184,6 +190,10 @@ impl Columns for Objects<'_> {
             self.fill_whole(row, slot, values);
         }
     }
+
+    fn most_bytes(&self) -> usize {
+        self.most_bytes
+    }
 }
 
 /// A map column: its names are looked for in every row.
@@ -200,6 +210,10 @@ impl Columns for Cells<'_> {
                 cells.put(at, values);
             }
         }
+    }
+
+    fn most_bytes(&self) -> usize {
+        self.most_json(0).unwrap_or(usize::MAX)
     }
 }
 
@@ -316,7 +330,7 @@ const ESCAPED: usize = 6;
 
 impl Member<'_> {
     fn most_json(&self, depth: usize) -> Option<usize> {
-        Some(self.key.len() + 1 + self.cells.most_json(depth)?)
+        self.cells.most_json(depth)?.checked_add(self.key.len() + 1)
     }
 }
 
@@ -335,15 +349,16 @@ impl Cells<'_> {
             Kind::Decimal(_) => Some(80),
             Kind::Text(values) => {
                 let longest = values.views().iter().map(|view| *view as u32).max().unwrap_or(0);
-                Some(longest as usize * ESCAPED + 2)
+                Some((longest as usize).saturating_mul(ESCAPED) + 2)
             }
             Kind::Stamp { values, unit, .. } => are_times(values, *unit).then_some(40),
-            Kind::List { offsets, items } => containers(offsets, items.most_json(depth + 1)? + 1),
+            Kind::List { offsets, items } => containers(offsets, items.most_json(depth + 1)?.saturating_add(1)),
             Kind::Map { offsets, keys, values } => {
-                containers(offsets, keys.most_json(depth + 1)? + values.most_json(depth + 1)? + 2)
+                let entry = keys.most_json(depth + 1)?.saturating_add(values.most_json(depth + 1)?);
+                containers(offsets, entry.saturating_add(2))
             }
             Kind::Struct(members) => {
-                members.iter().try_fold("{}".len(), |sum, member| Some(sum + member.most_json(depth + 1)?))
+                members.iter().try_fold("{}".len(), |sum, member| sum.checked_add(member.most_json(depth + 1)?))
             }
             // Rare, and one row in a million may be wrong: each is looked at.
             Kind::Bytes(_)

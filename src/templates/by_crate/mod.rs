@@ -20,25 +20,27 @@ const TEMPLATE: &str = "template";
 /// A template as the crate renders it.
 pub(super) struct ByCrate {
     registry: Handlebars<'static>,
-    /// Whether work and output are limited.
-    limited: bool,
 }
 
 impl ByCrate {
     /// Has the crate walk steps.
-    pub fn new(steps: Vec<Step>, units: &[Unit<'_>], escape: Escape, on_missing: OnMissing, limited: bool) -> ByCrate {
-        ByCrate { registry: registry(steps, units, escape, on_missing), limited }
+    pub fn new(steps: Vec<Step>, units: &[Unit<'_>], escape: Escape, on_missing: OnMissing) -> ByCrate {
+        ByCrate { registry: registry(steps, units, escape, on_missing) }
     }
 
     /// Renders into `out`.
     pub fn render(&self, scope: &Scope, file: &str, out: &mut String) -> Result<(), Stop> {
         out.clear();
-        budget::begin(self.limited);
+        budget::begin();
         frames::begin();
-        let limit = if self.limited { MAX_OUTPUT_BYTES } else { usize::MAX };
         let template = self.registry.get_template(TEMPLATE).expect("registered when it was compiled");
         let mut context = RenderContext::new(None);
-        let result = template.render(&self.registry, &scope.context, &mut context, &mut Bounded { out, limit });
+        let result = template.render(
+            &self.registry,
+            &scope.context,
+            &mut context,
+            &mut Bounded { out, limit: MAX_OUTPUT_BYTES },
+        );
         result.map_err(|error| stop_of(&error, file))
     }
 }

@@ -30,8 +30,6 @@ pub(in crate::templates) struct Program {
     pub escape: Escape,
     /// Whether an absent value prints nothing.
     pub blank: bool,
-    /// Whether work and output are limited.
-    pub limited: bool,
 }
 
 /// One step. Numbers of steps are absolute.

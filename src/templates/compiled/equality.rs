@@ -249,7 +249,9 @@ fn rendered(template: &Template, scope: &Scope, memory: &mut Workspace) -> Resul
     let mut values = Values::default();
     scope.fill(template.asks(), &mut values);
     let slots: Vec<u32> = (0..).take(template.asks().len()).collect();
-    let data = Data { values: &values, slots: &slots, scope: &|| scope.clone() };
+    // As JSON, names included: more than all values have.
+    let bytes = scope.context.data().to_string().len();
+    let data = Data { values: &values, slots: &slots, bytes, scope: &|| scope.clone() };
     let mut out = String::from("left over");
     let result = template.render_values(&data, memory, &mut out);
     assert!(result.is_ok() || out.is_empty(), "partial output after an error");

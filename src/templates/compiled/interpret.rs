@@ -46,8 +46,7 @@ pub(in crate::templates) fn run(
     memory.stack.clear();
     memory.made.clear();
     memory.indents.clear();
-    let (left, limit) = if program.limited { (budget::MAX_WORK, MAX_OUTPUT_BYTES) } else { (u64::MAX, usize::MAX) };
-    let mut run = Run { program, values, slots, memory, out, left, limit };
+    let mut run = Run { program, values, slots, memory, out, left: budget::MAX_WORK };
     let mut at = 0;
     while let Some(op) = program.ops.get(at) {
         at = match op {
@@ -103,21 +102,21 @@ pub(super) struct Run<'r> {
     out: &'r mut String,
     /// Work that may still be done.
     pub left: u64,
-    /// Largest output.
-    limit: usize,
 }
 
 impl Run<'_> {
     // --- Writing
 
+    #[inline]
     fn write(&mut self, text: &Range<usize>, next: usize) -> Done<usize> {
         self.out.push_str(&self.program.text[text.clone()]);
         self.within_limit()?;
         Ok(next)
     }
 
+    #[inline]
     fn within_limit(&self) -> Done {
-        if self.out.len() > self.limit && self.memory.indents.is_empty() {
+        if self.out.len() > MAX_OUTPUT_BYTES && self.memory.indents.is_empty() {
             return Err(Limit::Output.into());
         }
         Ok(())

@@ -17,7 +17,12 @@ pub(in crate::templates) type Reason = &'static str;
 
 const WHOLE_DATA: Reason = "it uses all data as one value";
 const WHOLE_SCOPE: Reason = "it uses the scope of a partial with names as one value";
+const TOO_MANY_WAYS: Reason = "its sections nest too deep for so many names";
 const SECTION_PARAMS: Reason = "a section has block parameters";
+
+/// Most ways of a program. A name inside a section has one more for where that is the scope around, and so on: a hundred
+/// sections inside each other could take all memory.
+const MAX_WAYS: usize = 1 << 18;
 
 /// What is known of a scope before a render.
 enum Scope {
@@ -35,7 +40,6 @@ pub(in crate::templates) fn lower(
     files: Vec<String>,
     escape: Escape,
     on_missing: OnMissing,
-    limited: bool,
     stops: &Stops,
 ) -> Result<Program, Reason> {
     let program = Program {
@@ -47,9 +51,8 @@ pub(in crate::templates) fn lower(
         files,
         escape,
         blank: on_missing == OnMissing::Blank,
-        limited,
     };
-    let mut lowering = Lowering { program, scopes: Vec::new() };
+    let mut lowering = Lowering { program, scopes: Vec::new(), ways: 0 };
     lowering.steps(steps)?;
     if let Stops::IfMissing(paths) = stops {
         let needed = paths.iter().map(|path| lowering.in_data(&path.0)).collect::<Result<_, _>>()?;
@@ -61,6 +64,7 @@ pub(in crate::templates) fn lower(
 struct Lowering {
     program: Program,
     scopes: Vec<Scope>,
+    ways: usize,
 }
 
 impl Lowering {
@@ -206,6 +210,9 @@ impl Lowering {
 
     fn read(&mut self, lookup: &Lookup) -> Result<Read, Reason> {
         let way = self.way(&lookup.origin, &lookup.segments)?;
+        if self.ways > MAX_WAYS {
+            return Err(TOO_MANY_WAYS);
+        }
         Ok(Read { way, written: lookup.written.clone(), place: lookup.place })
     }
 
@@ -241,6 +248,7 @@ impl Lowering {
 
     /// As [`Self::in_level`], for a way that may never be gone.
     fn perhaps(&mut self, number: usize, segments: &[String]) -> Way {
+        self.ways += 1;
         self.in_level(number, segments).unwrap_or_else(|_| {
             self.program.goes_beyond = true;
             Way { from: From::Beyond, rest: Vec::new() }

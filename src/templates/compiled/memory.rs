@@ -79,6 +79,7 @@ pub(super) fn cost_of(values: &Values, at: u32) -> u64 {
     (at..values.after(at)).map(cost).sum()
 }
 
+#[inline]
 pub(super) fn view<'v>(value: Val, program: &'v Program, values: &'v Values, made: &'v str) -> View<'v> {
     match value {
         Val::Absent | Val::Null => View::Null,

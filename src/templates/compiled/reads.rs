@@ -18,6 +18,7 @@ const MAX_ARGUMENTS: usize = 16;
 const MAX_NAMED: usize = 4;
 
 impl Run<'_> {
+    #[inline]
     pub(super) fn view(&self, value: Val) -> View<'_> {
         view(value, self.program, self.values, &self.memory.made)
     }
@@ -100,6 +101,7 @@ impl Run<'_> {
         Val::Made(Span::of(start..self.memory.made.len()))
     }
 
+    #[inline]
     pub(super) fn frame(&self, number: usize) -> Option<&Frame> {
         let frames = &self.memory.frames;
         frames.len().checked_sub(number + 1).map(|index| &frames[index])
@@ -212,6 +214,7 @@ impl Run<'_> {
 
     // --- Work
 
+    #[inline]
     pub(super) fn charge(&mut self, cost: u64) -> Done {
         match self.left.checked_sub(cost) {
             Some(left) => {
@@ -222,6 +225,7 @@ impl Run<'_> {
         }
     }
 
+    #[inline]
     fn charge_value(&mut self, value: Val) -> Done {
         match value {
             Val::Absent | Val::Null | Val::Data(_) => Ok(()),
@@ -233,6 +237,6 @@ impl Run<'_> {
 
     /// What copying a value costs.
     pub(super) fn charge_copy(&mut self, at: u32) -> Done {
-        if self.program.limited { self.charge(cost_of(self.values, at)) } else { Ok(()) }
+        self.charge(cost_of(self.values, at))
     }
 }
