@@ -35,15 +35,15 @@ pub fn check_same(file: &Path, options: &InputOptions) {
 }
 
 /// All rows, the number of lines and that of unknown fields; nothing where the file is refused as a whole.
-type Read = Option<(Vec<String>, u64, u64)>;
+type Read<T> = Option<(Vec<T>, u64, u64)>;
 
-fn read(file: &Path, options: &InputOptions, need: Need, text: fn(&Row<'_>) -> String) -> Read {
+fn read<T>(file: &Path, options: &InputOptions, need: Need, seen: fn(&Row<'_>) -> T) -> Read<T> {
     let opened = Inputs::open(&[file.display().to_string()], options.clone());
     let inputs = opened.inspect_err(|error| assert_eq!(error.kind, Kind::Input, "{error}")).ok()?;
     let (mut rows, mut lines, mut unknown) = (Vec::new(), 0, 0);
     for split in 0..inputs.splits() {
         let mut visit = |row: Row<'_>| -> Result<()> {
-            rows.push(text(&row));
+            rows.push(seen(&row));
             Ok(())
         };
         let counted = inputs.read(split, need, &mut visit).unwrap_or_else(|error| panic!("{error}"));
@@ -54,8 +54,8 @@ fn read(file: &Path, options: &InputOptions, need: Need, text: fn(&Row<'_>) -> S
 }
 
 /// All of a row but its line, which counts from the beginning of the split.
-fn everything(row: &Row<'_>) -> String {
-    format!("{:?} {:?} {:?} {:?}", row.offset, row.recipient_index, row.raw, row.parsed)
+fn everything(row: &Row<'_>) -> (Option<u64>, Option<u32>, Option<Vec<u8>>, String) {
+    (row.offset, row.recipient_index, row.raw.map(<[u8]>::to_vec), format!("{:?}", row.parsed))
 }
 
 /// What decides a row.
