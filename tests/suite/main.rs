@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cli;
+mod fuzz_corpus;
 mod golden;
 mod harness;
 mod metamorphic;
