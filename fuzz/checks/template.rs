@@ -1,4 +1,5 @@
-//! Any text compiles or has faults with places, and a render keeps what compiling promised.
+//! Any text compiles or has faults with places, a render keeps what compiling promised, and a compiled program renders as
+//! the crate does.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -29,14 +30,14 @@ pub fn check(input: &[u8]) {
     let escape = [Escape::Html, Escape::Json, Escape::None][usize::from(choice % 3)];
     let on_missing = if choice % 2 == 0 { OnMissing::Fail } else { OnMissing::Blank };
 
-    let compile = || Template::compile(&template, &partials, escape, on_missing);
-    match (compile(), compile()) {
-        (Ok(first), Ok(second)) => check_renders(&first, &second, &template.text),
+    let compiled = Template::compile(&template, &partials, escape, on_missing);
+    match (compiled, Template::compile_reference(&template, &partials, escape, on_missing)) {
+        (Ok(compiled), Ok(reference)) => check_renders(&compiled, &reference, &template.text),
         (Err(first), Err(second)) => {
             assert_eq!(first, second);
             check_faults(&first, &template, &partials);
         }
-        (first, second) => panic!("compiled twice: {first:?}, {second:?}"),
+        (compiled, reference) => panic!("{compiled:?}, {reference:?}"),
     }
 }
 
@@ -49,10 +50,10 @@ fn check_faults(faults: &[Fault], template: &TemplateSource, partials: &BTreeMap
     }
 }
 
-fn check_renders(template: &Template, again: &Template, text: &str) {
-    assert_eq!(template.references(), again.references());
+fn check_renders(template: &Template, reference: &Template, text: &str) {
+    assert_eq!(template.references(), reference.references());
     let (rendered, stops) = (render(template), template.stops());
-    assert_eq!((&rendered, &stops), (&render(again), &again.stops()));
+    assert_eq!((&rendered, &stops), (&render(reference), &reference.stops()));
     match &stops {
         Stops::Never => assert!(rendered.is_ok(), "nothing could stop it: {rendered:?}"),
         Stops::IfMissing(paths) if paths.iter().all(|path| DATA.has(path)) => assert!(rendered.is_ok(), "{rendered:?}"),

@@ -78,7 +78,10 @@ impl<'a> Checked<'a> {
     pub fn syntax(&mut self, error: &serde_json::Error) {
         let text = error.to_string();
         let message = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
-        let at = LineColumn { line: error.line().max(1), column: error.column().max(1) };
+        // The crate counts bytes.
+        let line_start: usize =
+            self.text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+        let at = LineColumn::of_offset(self.text, line_start + error.column().saturating_sub(1));
         self.faults.push(Fault::new(self.file.clone(), format!("not valid JSON: {message}")).at_place(self.text, at));
     }
 }

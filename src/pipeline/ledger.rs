@@ -35,8 +35,10 @@ pub struct Counts {
 impl Counts {
     /// Whether every trigger has exactly one outcome.
     pub fn balances(&self) -> bool {
-        let sums = [&self.suppressed, &self.failed, &self.rejected].map(|part| part.values().sum::<u64>());
-        self.triggers == self.sent + self.control + self.out_of_scope + sums.iter().sum::<u64>()
+        let sums = [&self.suppressed, &self.failed, &self.rejected]
+            .map(|part| part.values().map(|n| u128::from(*n)).sum::<u128>());
+        let single = [self.sent, self.control, self.out_of_scope].map(u128::from);
+        u128::from(self.triggers) == single.iter().chain(&sums).sum::<u128>()
     }
 
     /// Bad triggers: rejected and failed.

@@ -48,15 +48,18 @@ fn parse(path: &Path, text: &str) -> Result<RunManifest> {
 /// The counts against the rows that the manifest lists.
 fn check_ledger(manifest: &RunManifest) -> Vec<Fault> {
     let total = &manifest.ledger.total;
-    let rows = |is: fn(&FileKind) -> bool| manifest.files.iter().filter(|f| is(&f.kind)).map(|f| f.rows).sum::<u64>();
+    let rows = |is: fn(&FileKind) -> bool| {
+        manifest.files.iter().filter(|f| is(&f.kind)).map(|f| u128::from(f.rows)).sum::<u128>()
+    };
+    let counts = |words: &mut dyn Iterator<Item = &u64>| words.map(|n| u128::from(*n)).sum::<u128>();
     let compared = [
-        ("decisions", rows(|k| matches!(k, FileKind::Decisions)), total.triggers),
-        ("messages", rows(|k| matches!(k, FileKind::Deliveries { .. })), total.messages.values().sum()),
-        ("rejected rows", rows(|k| matches!(k, FileKind::Rejected)), total.rejected.values().sum()),
+        ("decisions", rows(|k| matches!(k, FileKind::Decisions)), u128::from(total.triggers)),
+        ("messages", rows(|k| matches!(k, FileKind::Deliveries { .. })), counts(&mut total.messages.values())),
+        ("rejected rows", rows(|k| matches!(k, FileKind::Rejected)), counts(&mut total.rejected.values())),
         (
             "dropped messages",
             rows(|k| matches!(k, FileKind::Dropped)),
-            total.messages_dropped.values().flat_map(|r| r.values()).sum(),
+            counts(&mut total.messages_dropped.values().flat_map(|r| r.values())),
         ),
     ];
     let different = compared.into_iter().filter(|(_, found, counted)| found != counted);
