@@ -84,19 +84,19 @@ CHDB_COLUMNS = """campaign_id String, external_user_id String, triggered_at Date
     trigger_properties Tuple(item_name String, price Float64, quantity Int64, url String, currency String)"""
 
 CHDB_ONCE = """
-    SELECT campaign_id, external_user_id, argMin((triggered_at, trigger_id, trigger_properties), triggered_at) AS row
-    FROM {rows} GROUP BY campaign_id, external_user_id"""
+    SELECT * FROM {rows} ORDER BY triggered_at LIMIT 1 BY campaign_id, external_user_id"""
 
+# The same fold as DuckDB's.
 CHDB_1D = """
-    SELECT campaign_id, external_user_id, arrayJoin(arrayFold(
-        (kept, row) -> if(row.1 >= kept[-1].1 + INTERVAL 1 DAY, arrayPushBack(kept, row), kept), sorted, [sorted[1]])) AS row
-    FROM (
-        SELECT campaign_id, external_user_id, arraySort(groupArray((triggered_at, trigger_id, trigger_properties))) AS sorted
-        FROM {rows} GROUP BY campaign_id, external_user_id)"""
+    SELECT * FROM (
+        SELECT *, toUnixTimestamp64Milli(triggered_at) AS ms,
+               groupArray(ms) OVER (PARTITION BY campaign_id, external_user_id ORDER BY triggered_at) AS times
+        FROM {rows})
+    WHERE ms = arrayFold((last, t) -> if(t - last >= {day}, t, last), times, times[1])"""
 
 
 def chdb_text(name):
-    value = name if name in KEY else f"row.3.{name}"
+    value = name if name in KEY else f"trigger_properties.{name}"
     return f"toString({value})" if name in NUMBERS else f"encodeXMLComponent({value})"
 
 
@@ -105,12 +105,12 @@ def chdb_job(rule, source, target):
 
     form = {True: "Parquet", False: "JSONEachRow"}
     rows = f"file('{source}', '{form[is_parquet(source)]}', $${CHDB_COLUMNS}$$)"
-    kept = (CHDB_ONCE if rule == "once" else CHDB_1D).format(rows=rows)
-    subject = ", ".join(spliced(SUBJECT, "'{}'".format, "row.3.{}".format))
+    kept = (CHDB_ONCE if rule == "once" else CHDB_1D).format(rows=rows, day=DAY_MS)
+    subject = ", ".join(spliced(SUBJECT, "'{}'".format, "trigger_properties.{}".format))
     body = ", ".join(spliced(BODY, "'{}'".format, chdb_text))
     chdb.query(f"""
         INSERT INTO FUNCTION file('{target}', '{form[is_parquet(target)]}')
-        SELECT campaign_id, external_user_id AS recipient, row.1 AS triggered_at, row.2 AS trigger_id,
+        SELECT campaign_id, external_user_id AS recipient, triggered_at, trigger_id,
                concat({subject}) AS subject, concat({body}) AS body
         FROM ({kept})
         SETTINGS engine_file_truncate_on_insert = 1, date_time_input_format = 'best_effort',
