@@ -133,11 +133,13 @@ class Lab:
 # The table ---------------------------------------------------------------------------------------------------------
 
 def s1(lab):
-    yield Contest("once, Parquet", lab.ours("once", NIGHTLY), lab.peer("duckdb", "once", NIGHTLY))
+    for peer in "duckdb", "polars":
+        yield Contest("once, Parquet", lab.ours("once", NIGHTLY), lab.peer(peer, "once", NIGHTLY))
 
 
 def s2(lab):
-    yield Contest("windows of a day, Parquet", lab.ours("1d", NIGHTLY), lab.peer("duckdb", "1d", NIGHTLY))
+    for peer in "duckdb", "polars":
+        yield Contest("windows of a day, Parquet", lab.ours("1d", NIGHTLY), lab.peer(peer, "1d", NIGHTLY))
 
 
 def s3(lab):

@@ -35,30 +35,42 @@ def is_parquet(path):
 DUCKDB_COLUMNS = """{campaign_id: 'VARCHAR', external_user_id: 'VARCHAR', triggered_at: 'TIMESTAMP', trigger_id: 'VARCHAR',
     trigger_properties: 'STRUCT(item_name VARCHAR, price DOUBLE, quantity BIGINT, url VARCHAR, currency VARCHAR)'}"""
 
-# With Parquet it pays to decide on three narrow columns, and to read the wide ones of the kept rows only.
-DUCKDB_ONCE_PARQUET = """
-    FROM {rows} WHERE file_row_number IN (
-        SELECT arg_min(file_row_number, triggered_at) FROM {rows} GROUP BY campaign_id, external_user_id)"""
-
-# JSON has to be parsed whole either way, so it is read once.
-DUCKDB_ONCE_NDJSON = """
-    FROM {rows} QUALIFY row_number() OVER (PARTITION BY campaign_id, external_user_id ORDER BY triggered_at) = 1"""
-
 # "A day after the last one kept" depends on what was kept before: a fold over the key's times up to this row, whose result
-# is the last one kept. A key has few rows, so the short lists cost less than recursion or self-joins.
+# is the last one kept. A key has few rows, so the short lists cost no more than recursion or repeated joins.
 DUCKDB_1D = """
-    FROM (SELECT *, epoch_ms(triggered_at) AS ms, list(ms) OVER (
+    FROM (SELECT {columns}, epoch_ms(triggered_at) AS ms, list(ms) OVER (
               PARTITION BY campaign_id, external_user_id ORDER BY triggered_at) AS times FROM {rows})
     WHERE ms = list_reduce(times, lambda last, t: CASE WHEN t - last >= {day} THEN t ELSE last END)"""
 
+# With Parquet it pays to decide on the narrow columns, and to read the wide ones of the kept rows only. JSON has to be
+# parsed whole, so it is read once.
+DUCKDB_KEPT = {
+    ("once", "parquet"): """
+    FROM {rows} WHERE file_row_number IN (
+        SELECT arg_min(file_row_number, triggered_at) FROM {rows} GROUP BY campaign_id, external_user_id)""",
+    ("1d", "parquet"): f"""
+    FROM {{rows}} WHERE file_row_number IN (
+        SELECT file_row_number {DUCKDB_1D.replace("{columns}", "file_row_number")})""",
+    ("once", "ndjson"): """
+    FROM {rows} QUALIFY row_number() OVER (PARTITION BY campaign_id, external_user_id ORDER BY triggered_at) = 1""",
+    ("1d", "ndjson"): DUCKDB_1D.replace("{columns}", "*"),
+}
 
-def duckdb_escaped(name):
-    if name in NUMBERS:
-        return f"trigger_properties.{name}"
-    text = name if name in KEY else f"trigger_properties.{name}"
-    for char, entity in ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"):
-        text = f"replace({text}, '{char}', '{entity}')"
-    return text
+
+# Most values have nothing to escape, and looking costs less than four replacements.
+DUCKDB_ESCAPED = """
+    CREATE MACRO escaped(x) AS CASE
+        WHEN contains(x, '&') OR contains(x, '<') OR contains(x, '>') OR contains(x, '"')
+        THEN replace(replace(replace(replace(x, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;')
+        ELSE x END"""
+
+# Dictionaries of bodies are tried in vain.
+DUCKDB_PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, DICTIONARY_SIZE_LIMIT 1"
+
+
+def duckdb_text(name):
+    value = name if name in KEY else f"trigger_properties.{name}"
+    return value if name in NUMBERS else f"escaped({value})"
 
 
 def duckdb_job(rule, source, target):
@@ -66,16 +78,17 @@ def duckdb_job(rule, source, target):
 
     rows = f"read_parquet('{source}')" if is_parquet(source) else (
         f"read_json('{source}', format = 'newline_delimited', columns = {DUCKDB_COLUMNS})")
-    once = DUCKDB_ONCE_PARQUET if is_parquet(source) else DUCKDB_ONCE_NDJSON
-    kept = (once if rule == "once" else DUCKDB_1D).format(rows=rows, day=DAY_MS)
+    form = "parquet" if is_parquet(source) else "ndjson"
+    kept = DUCKDB_KEPT[rule, form].format(rows=rows, day=DAY_MS)
     subject = " || ".join(spliced(SUBJECT, "'{}'".format, "trigger_properties.{}".format))
-    body = " || ".join(spliced(BODY, "'{}'".format, duckdb_escaped))
-    form = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1" if is_parquet(target) else "FORMAT json"
+    body = " || ".join(spliced(BODY, "'{}'".format, duckdb_text))
+    written = DUCKDB_PARQUET if is_parquet(target) else "FORMAT json"
     session = duckdb.connect()
     session.execute("SET preserve_insertion_order = false; SET TimeZone = 'UTC'")
+    session.execute(DUCKDB_ESCAPED)
     session.execute(f"""COPY (
         SELECT campaign_id, external_user_id AS recipient, triggered_at, trigger_id, {subject} AS subject, {body} AS body
-        FROM ({kept})) TO '{target}' ({form})""")
+        FROM ({kept})) TO '{target}' ({written})""")
 
 
 # chDB --------------------------------------------------------------------------------------------------------------

@@ -72,15 +72,15 @@ def line(contest):
 
 
 def best_peers(contests):
-    """A row with several peers is decided by the one that does best."""
+    """Where there are several peers, the one that does best is the one that counts."""
     rows = {}
     for contest in contests:
-        if "runs" in contest and contest["b"]["name"] in PEERS and contest["measure"] == "wall":
-            rows.setdefault(contest["row"], []).append(contest)
-    for row, rivals in rows.items():
+        if "runs" in contest and contest["b"]["name"] in PEERS:
+            rows.setdefault((contest["row"], contest["what"]), []).append(contest)
+    for (row, what), rivals in rows.items():
         if len(rivals) > 1:
             best = min(rivals, key=ratio)
-            yield f"{row} counts against {best['b']['name']}, the better of its peers: {ratio(best)[0]:.2f}."
+            yield f"- {row}, {what}: against {best['b']['name']}, the better of the peers there, B ÷ A is {ratio(best)[0]:.2f}."
 
 
 def machine_lines(record):
