@@ -231,10 +231,10 @@ def run(job):
 
 def same_messages(a, b):
     check = subprocess.run([sys.executable, HERE / "same_messages.py", a.messages, b.messages], capture_output=True, text=True)
-    said = (check.stdout or check.stderr).strip()
     if check.returncode:
-        raise Refused(f"{a.name} and {b.name} did not write the same messages: {said[-600:]}")
-    return said
+        said = check.stdout.strip()[:600] or complaint(check.stderr)
+        raise Refused(f"{a.name} and {b.name} did not write the same messages: {said}")
+    return check.stdout.strip()
 
 
 def sent(job):
