@@ -197,7 +197,8 @@ impl Compiled {
         properties.fill(&self.wanted, &mut self.values);
         let scope = || Scope::new(properties.to_map());
         let data = Data { values: &self.values, slots: &self.slots, bytes: 0, scope: &scope };
-        self.template.render_values(&data, &mut self.memory, &mut self.out).expect("rendered");
+        self.out.clear();
+        self.template.append(&data, &mut self.memory, &mut self.out).expect("rendered");
         &self.out
     }
 }

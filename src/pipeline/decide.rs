@@ -26,9 +26,11 @@ pub fn decide_bucket(
     let mut blocked = Vec::new();
     let mut candidates = Vec::new();
     let mut scratch = Scratch::default();
+    // Asked once: the map looks into all its shards to answer.
+    let knows_nobody = index.is_empty();
     for key in records.chunk_by(|a, b| a.1.hash == b.1.hash && a.1.campaign() == b.1.campaign()) {
         let first = &key[0].1;
-        let history = match index.is_empty() {
+        let history = match knows_nobody {
             true => KeyHistory::default(),
             false => index.take(IndexKey { bucket: bucket as u8, hash: first.hash, campaign: first.campaign() }),
         };

@@ -8,9 +8,9 @@ use super::classify::{Standing, classify};
 use super::keys::id_hash;
 use super::ledger::Tally;
 use super::lines;
-use super::rows::{DecisionCells, DecisionRows, DroppedRows, MessageRows, Schemas, Who};
+use super::rows::{DecisionCells, DecisionRows, DroppedRows, MessageRows, Schemas, Who, digits};
 use super::rules::Rules;
-use super::scope::{Dropped, Filling, Subject, render_channel, trigger_reason};
+use super::scope::{Dropped, Filling, Subject, trigger_reason};
 use super::seams::{Need, Row, StoredOutcome, Table, TriggerSource};
 use super::verdicts::{BlockedTrigger, Decided, SplitVerdicts};
 use crate::campaigns::{Campaign, Variant};
@@ -55,6 +55,19 @@ pub struct SplitOutput {
     pub tally: Tally,
 }
 
+/// `file:line`, with the position inside a request.
+fn write_source(file: &str, line: u64, recipient_index: Option<u32>, out: &mut String) {
+    out.clear();
+    out.push_str(file);
+    out.push(':');
+    out.push_str(itoa::Buffer::new().format(line));
+    if let Some(index) = recipient_index {
+        out.push('[');
+        out.push_str(itoa::Buffer::new().format(index));
+        out.push(']');
+    }
+}
+
 /// Everything a split's rendering reads.
 pub struct RenderTask<'a> {
     /// The rules.
@@ -95,8 +108,9 @@ struct Renderer<'a> {
     decisions: DecisionRows,
     dropped: DroppedRows,
     filling: Filling,
-    texts: Vec<String>,
-    dispatch_ids: Vec<String>,
+    dispatch_ids: Vec<DispatchId>,
+    /// `file:line` of the row at hand.
+    source: String,
     out: SplitOutput,
 }
 
@@ -115,8 +129,8 @@ impl<'a> Renderer<'a> {
             decisions: DecisionRows::new(task.schemas.decisions.clone()),
             dropped: DroppedRows::new(task.schemas.dropped.clone()),
             filling: Filling::default(),
-            texts: Vec::new(),
             dispatch_ids: Vec::new(),
+            source: String::new(),
             out: SplitOutput { tables: Vec::new(), rejected, remainder, receipts, tally },
         }
     }
@@ -124,10 +138,8 @@ impl<'a> Renderer<'a> {
     fn row(&mut self, row: &Row<'_>) -> Result<()> {
         let decided = self.task.verdicts.get(self.ordinal).ok_or_else(|| self.changed())?;
         let line = self.task.first_line + row.line;
-        let source = match row.recipient_index {
-            Some(index) => format!("{}:{line}[{index}]", self.file),
-            None => format!("{}:{line}", self.file),
-        };
+        let mut source = std::mem::take(&mut self.source);
+        write_source(self.file, line, row.recipient_index, &mut source);
         match &row.parsed {
             Err(rejection) => self.unparsed(row, line, &source, rejection)?,
             Ok(trigger) => {
@@ -136,6 +148,7 @@ impl<'a> Renderer<'a> {
                 self.trigger(row, line, &who, trigger, decided)?;
             }
         }
+        self.source = source;
         self.ordinal += 1;
         self.take_messages(false)
     }
@@ -259,8 +272,11 @@ impl<'a> Renderer<'a> {
     ) -> Result<Vec<(usize, Dropped)>> {
         let (campaign, variant) = self.campaign(number, variant_number);
         if let (true, Some(channel)) = (variant.messages.is_empty(), self.task.schemas.properties_channel()) {
-            self.texts.clear();
-            self.texts.push(trigger.properties.text());
+            let text = trigger.properties.text();
+            let Ok(()) = self.messages[channel].render(&[0], |_, out| {
+                out.push_str(&text);
+                Ok::<(), std::convert::Infallible>(())
+            });
             self.message(who, number, channel, &[0], variant.name.as_deref(), id_of);
             return Ok(Vec::new());
         }
@@ -269,7 +285,10 @@ impl<'a> Renderer<'a> {
         let mut dropped = Vec::new();
         let placements = self.task.schemas.placements(number, variant_number);
         for (message, placement) in variant.messages.iter().zip(placements) {
-            match render_channel(message, subject, &mut self.filling, &mut self.texts) {
+            let (rows, filling) = (&mut self.messages[placement.channel], &mut self.filling);
+            let rendered = rows
+                .render(&placement.columns, |index, out| filling.render_field(&message.fields[index], subject, out));
+            match rendered {
                 Ok(()) => {
                     self.message(who, number, placement.channel, &placement.columns, variant.name.as_deref(), id_of);
                 }
@@ -288,9 +307,11 @@ impl<'a> Renderer<'a> {
         variant: Option<&str>,
         id_of: &mut dyn FnMut(usize, &str) -> DispatchId,
     ) {
-        let id = id_of(channel, &self.task.schemas.channels[channel].0).to_string();
-        if !self.task.rules.record_only {
-            self.messages[channel].push(&id, who, variant, places, &self.texts);
+        let id = id_of(channel, &self.task.schemas.channels[channel].0);
+        if self.task.rules.record_only {
+            self.messages[channel].forget(places);
+        } else {
+            self.messages[channel].push(digits(&id.hex()), who, variant, places);
             self.out.tally.message(campaign, channel);
         }
         self.dispatch_ids.push(id);
@@ -322,9 +343,9 @@ impl<'a> Renderer<'a> {
         let placements = self.task.schemas.placements(number, variant);
         let mut dropped = Vec::new();
         for (message, placement) in arm.messages.iter().zip(placements) {
-            match render_channel(message, subject, &mut self.filling, &mut self.texts) {
-                Err(drop) => dropped.push((placement.channel, drop)),
-                Ok(()) => {
+            match self.filling.why_dropped(message, subject) {
+                Some(drop) => dropped.push((placement.channel, drop)),
+                None => {
                     let summary = format!("{} was decided not to be receivable, but rendered", who.source);
                     return Err(Error::new(Kind::Internal, summary));
                 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{ListBuilder, StringBuilder, TimestampMicrosecondBuilder};
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::builder::TimestampMicrosecondBuilder;
+use arrow_array::{ArrayRef, ListArray, RecordBatch, StringArray};
+use arrow_buffer::{Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::rules::{PROPERTIES_CHANNEL, Rules};
 use crate::error::{Error, Kind, Result};
+use crate::ids::DispatchId;
 use crate::triggers::{Micros, Trigger};
 
 /// Columns of every message row, before carried columns and the channel's fields. `batch_id` is added at delivery.
@@ -182,31 +184,69 @@ fn dropped_schema() -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// A column of texts, rendered or pushed right where they stay.
+struct Texts {
+    text: String,
+    ends: Vec<i32>,
+    nulls: NullBufferBuilder,
+}
+
+impl Default for Texts {
+    fn default() -> Texts {
+        Texts { text: String::new(), ends: Vec::new(), nulls: NullBufferBuilder::new(0) }
+    }
+}
+
+impl Texts {
+    fn push(&mut self, value: Option<&str>) {
+        self.text.push_str(value.unwrap_or_default());
+        self.end(value.is_some());
+    }
+
+    /// Ends a value that was appended to the text.
+    fn end(&mut self, given: bool) {
+        self.ends.push(self.text.len() as i32);
+        self.nulls.append(given);
+    }
+
+    /// Where the value that is not ended begins.
+    fn start(&self) -> usize {
+        self.ends.last().map_or(0, |end| *end as usize)
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        let mut offsets = Vec::with_capacity(self.ends.len() + 1);
+        offsets.push(0);
+        offsets.append(&mut self.ends);
+        let text = std::mem::take(&mut self.text).into_bytes();
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        Arc::new(StringArray::new(offsets, Buffer::from_vec(text), self.nulls.finish()))
+    }
+}
+
 /// Text columns and one instant: what all three tables are made of.
 struct Columns {
     schema: SchemaRef,
-    texts: Vec<StringBuilder>,
-    bytes: usize,
+    texts: Vec<Texts>,
     rows: usize,
 }
 
 impl Columns {
     fn new(schema: SchemaRef, texts: usize) -> Columns {
-        Columns { schema, texts: (0..texts).map(|_| StringBuilder::new()).collect(), bytes: 0, rows: 0 }
+        Columns { schema, texts: (0..texts).map(|_| Texts::default()).collect(), rows: 0 }
     }
 
     fn push(&mut self, column: usize, value: Option<&str>) {
-        self.bytes += value.map_or(0, str::len);
-        self.texts[column].append_option(value);
+        self.texts[column].push(value);
     }
 
     fn is_large(&self) -> bool {
-        self.bytes >= BATCH_TEXT_BYTES
+        self.texts.iter().map(|texts| texts.text.len()).sum::<usize>() >= BATCH_TEXT_BYTES
     }
 
     fn finish(&mut self) -> std::vec::IntoIter<ArrayRef> {
-        (self.bytes, self.rows) = (0, 0);
-        self.texts.iter_mut().map(|b| Arc::new(b.finish()) as ArrayRef).collect::<Vec<_>>().into_iter()
+        self.rows = 0;
+        self.texts.iter_mut().map(Texts::finish).collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -217,6 +257,11 @@ fn instants() -> TimestampMicrosecondBuilder {
 fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
     let broken = |e| Error::new(Kind::Internal, "built columns do not match their schema").caused_by(e);
     RecordBatch::try_new(schema.clone(), columns).map_err(broken)
+}
+
+/// The digits of a dispatch id as text.
+pub fn digits(hex: &[u8; 32]) -> &str {
+    std::str::from_utf8(hex).expect("hex digits are ASCII")
 }
 
 /// What identifies a trigger in every table.
@@ -260,15 +305,37 @@ impl MessageRows {
         MessageRows { channel: channel.to_owned(), columns, triggered_at: instants(), carried, fields }
     }
 
-    /// Adds a message. `texts` are the rendered fields, for the columns named by `placement`; other fields are null.
-    pub fn push(
+    /// Renders the fields of a message into the columns named by `places`; on a stop nothing of it is left.
+    /// [`Self::push`] adds the rest of the row.
+    pub fn render<E>(
         &mut self,
-        dispatch_id: &str,
-        who: &Who<'_>,
-        variant: Option<&str>,
         places: &[usize],
-        texts: &[String],
-    ) {
+        mut render: impl FnMut(usize, &mut String) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let first = FIXED_TEXTS + self.carried;
+        for (index, place) in places.iter().enumerate() {
+            if let Err(stop) = render(index, &mut self.columns.texts[first + place].text) {
+                for place in &places[..=index] {
+                    let column = &mut self.columns.texts[first + place];
+                    column.text.truncate(column.start());
+                }
+                return Err(stop);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what was rendered for a row that is not pushed.
+    pub fn forget(&mut self, places: &[usize]) {
+        let first = FIXED_TEXTS + self.carried;
+        for place in places {
+            let column = &mut self.columns.texts[first + place];
+            column.text.truncate(column.start());
+        }
+    }
+
+    /// Adds the row of a message whose fields were rendered into the columns named by `places`; other fields are null.
+    pub fn push(&mut self, dispatch_id: &str, who: &Who<'_>, variant: Option<&str>, places: &[usize]) {
         let Some(trigger) = who.trigger else { return };
         let columns = &mut self.columns;
         let fixed = [
@@ -288,8 +355,7 @@ impl MessageRows {
             columns.push(FIXED_TEXTS + carried, trigger.carried.get(carried).and_then(|v| v.as_deref()));
         }
         for field in 0..self.fields {
-            let text = places.iter().position(|place| *place == field).map(|i| texts[i].as_str());
-            columns.push(FIXED_TEXTS + self.carried + field, text);
+            columns.texts[FIXED_TEXTS + self.carried + field].end(places.contains(&field));
         }
         columns.rows += 1;
     }
@@ -311,7 +377,9 @@ pub struct DecisionRows {
     triggered_at: TimestampMicrosecondBuilder,
     blocked_by: TimestampMicrosecondBuilder,
     eligible_at: TimestampMicrosecondBuilder,
-    dispatch_ids: ListBuilder<StringBuilder>,
+    dispatch_ids: Texts,
+    /// Where each row's ids end among them.
+    id_ends: Vec<i32>,
 }
 
 /// What was decided of a trigger.
@@ -337,20 +405,32 @@ impl DecisionRows {
             triggered_at: instants(),
             blocked_by: instants(),
             eligible_at: instants(),
-            dispatch_ids: ListBuilder::new(StringBuilder::new()).with_field(text("item")),
+            dispatch_ids: Texts::default(),
+            id_ends: Vec::new(),
         }
     }
 
     /// Adds a decision.
-    pub fn push(&mut self, who: &Who<'_>, cells: &DecisionCells<'_>, dispatch_ids: &[String]) {
+    pub fn push(&mut self, who: &Who<'_>, cells: &DecisionCells<'_>, dispatch_ids: &[DispatchId]) {
         who.push(&mut self.columns, &mut self.triggered_at);
         self.columns.push(5, Some(cells.outcome));
         self.columns.push(6, cells.reason);
         self.columns.push(7, cells.variant);
         self.blocked_by.append_option(cells.blocked_by);
         self.eligible_at.append_option(cells.eligible_at);
-        dispatch_ids.iter().for_each(|id| self.dispatch_ids.values().append_value(id));
-        self.dispatch_ids.append(true);
+        for id in dispatch_ids {
+            self.dispatch_ids.text.push_str(digits(&id.hex()));
+            self.dispatch_ids.end(true);
+        }
+        self.id_ends.push(self.dispatch_ids.ends.len() as i32);
+    }
+
+    fn id_lists(&mut self) -> ArrayRef {
+        let mut offsets = Vec::with_capacity(self.id_ends.len() + 1);
+        offsets.push(0);
+        offsets.append(&mut self.id_ends);
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        Arc::new(ListArray::new(Arc::new(text("item")), offsets, self.dispatch_ids.finish(), None))
     }
 
     /// All rows as a batch.
@@ -362,7 +442,7 @@ impl DecisionRows {
         arrays.insert(3, Arc::new(self.triggered_at.finish()));
         arrays.insert(8, Arc::new(self.blocked_by.finish()));
         arrays.insert(9, Arc::new(self.eligible_at.finish()));
-        arrays.push(Arc::new(self.dispatch_ids.finish()));
+        arrays.push(self.id_lists());
         batch(&self.columns.schema, arrays).map(Some)
     }
 }

@@ -1,14 +1,18 @@
 //! What a run decides by: everything but the triggers and the receipts.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 
 use crate::campaigns::Campaigns;
 use crate::eligibility::{Clock, KeyRule};
-use crate::ids::KeyHash;
+use crate::ids::{KeyHash, TextHasher};
 use crate::triggers::Micros;
 
 /// The channel of campaigns without copy: their messages carry the properties.
 pub const PROPERTIES_CHANNEL: &str = "properties";
+
+/// Numbers of campaigns by their id, asked for every row.
+pub type Numbers = HashMap<String, u16, BuildHasherDefault<TextHasher>>;
 
 /// The rules of one run.
 #[derive(Debug)]
@@ -36,12 +40,12 @@ pub struct Rules {
     /// Record receipts without writing messages.
     pub record_only: bool,
     /// Numbers of the campaigns by id.
-    pub numbers: HashMap<String, u16>,
+    pub numbers: Numbers,
 }
 
 impl Rules {
     /// The numbers of campaigns by their id.
-    pub fn numbers_of(campaigns: &Campaigns) -> HashMap<String, u16> {
+    pub fn numbers_of(campaigns: &Campaigns) -> Numbers {
         campaigns.loaded.iter().enumerate().map(|(number, c)| (c.id.clone(), number as u16)).collect()
     }
 

@@ -68,10 +68,10 @@ impl Filling {
         subject.trigger.attributes.fill(&layout.attributes, &mut self.values);
     }
 
-    /// Renders a field of what was filled in last; the text is empty after a stop.
+    /// Appends the text of a field of what was filled in last; nothing after a stop.
     fn render(&mut self, field: &Field, subject: Subject<'_>, text: &mut String) -> Result<(), Stop> {
         let data = Data { values: &self.values, slots: &field.slots, bytes: self.bytes, scope: &|| scope_of(subject) };
-        field.template.render_values(&data, &mut self.memory, text)
+        field.template.append(&data, &mut self.memory, text)
     }
 
     fn would_render(&mut self, message: &ChannelMessage, subject: Subject<'_>) -> bool {
@@ -139,21 +139,29 @@ pub struct Dropped {
     pub detail: String,
 }
 
-/// Renders the fields of a channel into `texts`; on a stop, says why.
-pub fn render_channel(
-    message: &ChannelMessage,
-    subject: Subject<'_>,
-    filling: &mut Filling,
-    texts: &mut Vec<String>,
-) -> Result<(), Dropped> {
-    texts.resize_with(message.fields.len(), String::new);
-    for (field, text) in message.fields.iter().zip(texts.iter_mut()) {
-        filling.render(field, subject, text).map_err(|stop| dropped(&field.name, stop))?;
-        if field.single_line && text.contains(['\r', '\n']) {
-            *text = text.replace("\r\n", " ").replace(['\r', '\n'], " ");
+impl Filling {
+    /// Appends a field's text to `out`; on a stop, says why.
+    pub fn render_field(&mut self, field: &Field, subject: Subject<'_>, out: &mut String) -> Result<(), Dropped> {
+        let start = out.len();
+        self.render(field, subject, out).map_err(|stop| dropped(&field.name, stop))?;
+        if field.single_line && out[start..].contains(['\r', '\n']) {
+            let line = out[start..].replace("\r\n", " ").replace(['\r', '\n'], " ");
+            out.truncate(start);
+            out.push_str(&line);
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Why a channel produces no message, if it does not.
+    pub fn why_dropped(&mut self, message: &ChannelMessage, subject: Subject<'_>) -> Option<Dropped> {
+        let mut out = std::mem::take(&mut self.buffer);
+        let result = message.fields.iter().try_for_each(|field| {
+            out.clear();
+            self.render_field(field, subject, &mut out)
+        });
+        self.buffer = out;
+        result.err()
+    }
 }
 
 fn dropped(field: &str, stop: Stop) -> Dropped {
@@ -187,11 +195,12 @@ pub fn preview<'a>(campaign: &'a Campaign, trigger: &Trigger<'_>) -> Vec<Preview
         let subject = Subject { campaign, variant, trigger };
         filling.fill(subject);
         for message in &variant.messages {
-            let mut texts = Vec::new();
-            let rendered = match render_channel(message, subject, &mut filling, &mut texts) {
-                Ok(()) => Ok(message.fields.iter().map(|f| f.name.as_str()).zip(texts).collect()),
-                Err(dropped) => Err(format!("{}: {}", dropped.reason.code(), dropped.detail)),
-            };
+            let fields = message.fields.iter().map(|field| {
+                let mut text = String::new();
+                filling.render_field(field, subject, &mut text).map(|()| (field.name.as_str(), text))
+            });
+            let rendered: Result<Vec<_>, Dropped> = fields.collect();
+            let rendered = rendered.map_err(|dropped| format!("{}: {}", dropped.reason.code(), dropped.detail));
             previews.push((variant.name.as_deref(), message.channel.as_str(), rendered));
         }
     }

@@ -280,28 +280,32 @@ impl Template {
         scope.fill(self.asks(), &mut values);
         let slots: Vec<u32> = (0..).take(self.asks().len()).collect();
         let data = Data { values: &values, slots: &slots, bytes: usize::MAX, scope: &|| scope.clone() };
-        self.render_values(&data, &mut Workspace::default(), out)
+        out.clear();
+        self.append(&data, &mut Workspace::default(), out)
     }
 
-    /// As [`Self::render`], from values that stand in slots and with memory that is used again: nothing is allocated.
+    /// Appends the text to `out`, from values that stand in slots and with memory that is used again: nothing is allocated
+    /// but the room for the text. After an error `out` is as before.
     ///
     /// # Errors
     ///
     /// As [`Self::render`].
-    pub fn render_values(&self, data: &Data<'_>, memory: &mut Workspace, out: &mut String) -> Result<(), Stop> {
-        out.clear();
-        let file = &self.0.file;
+    pub fn append(&self, data: &Data<'_>, memory: &mut Workspace, out: &mut String) -> Result<(), Stop> {
+        let (start, file) = (out.len(), &self.0.file);
         let result = match &self.0.engine {
-            Engine::Crate(by_crate, _) => by_crate.render(&(data.scope)(), file, out),
+            Engine::Crate(by_crate, _) => by_crate.append(&(data.scope)(), file, out),
             Engine::Program(program, by_crate) => {
                 match (compiled::run(program, data.values, data.slots, memory, out), by_crate) {
-                    (Err(Halted::Beyond), Some(by_crate)) => by_crate.render(&(data.scope)(), file, out),
+                    (Err(Halted::Beyond), Some(by_crate)) => {
+                        out.truncate(start);
+                        by_crate.append(&(data.scope)(), file, out)
+                    }
                     (result, _) => result.map_err(|halted| stop_of_halt(halted, file)),
                 }
             }
         };
         if result.is_err() {
-            out.clear();
+            out.truncate(start);
         }
         result
     }
@@ -314,7 +318,10 @@ impl Template {
             (Stops::IfMissing(_), Engine::Program(program, _)) if small => {
                 compiled::has_needed(program, data.values, data.slots)
             }
-            _ => self.render_values(data, memory, buffer).is_ok(),
+            _ => {
+                buffer.clear();
+                self.append(data, memory, buffer).is_ok()
+            }
         }
     }
 

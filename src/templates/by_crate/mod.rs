@@ -28,9 +28,8 @@ impl ByCrate {
         ByCrate { registry: registry(steps, units, escape, on_missing) }
     }
 
-    /// Renders into `out`.
-    pub fn render(&self, scope: &Scope, file: &str, out: &mut String) -> Result<(), Stop> {
-        out.clear();
+    /// Appends the text to `out`.
+    pub fn append(&self, scope: &Scope, file: &str, out: &mut String) -> Result<(), Stop> {
         budget::begin();
         frames::begin();
         let template = self.registry.get_template(TEMPLATE).expect("registered when it was compiled");
@@ -39,7 +38,7 @@ impl ByCrate {
             &self.registry,
             &scope.context,
             &mut context,
-            &mut Bounded { out, limit: MAX_OUTPUT_BYTES },
+            &mut Bounded { limit: out.len() + MAX_OUTPUT_BYTES, out },
         );
         result.map_err(|error| stop_of(&error, file))
     }

@@ -33,7 +33,7 @@ impl std::convert::From<Limit> for Halted {
 
 pub(super) type Done<T = ()> = Result<T, Halted>;
 
-/// Renders a program into `out`, which is empty. `slots` says where its asks stand in `values`.
+/// Appends what a program renders to `out`. `slots` says where its asks stand in `values`.
 pub(in crate::templates) fn run(
     program: &Program,
     values: &Values,
@@ -46,7 +46,8 @@ pub(in crate::templates) fn run(
     memory.stack.clear();
     memory.made.clear();
     memory.indents.clear();
-    let mut run = Run { program, values, slots, memory, out, left: budget::MAX_WORK };
+    let start = out.len();
+    let mut run = Run { program, values, slots, memory, out, start, left: budget::MAX_WORK };
     let mut at = 0;
     while let Some(op) = program.ops.get(at) {
         at = match op {
@@ -100,6 +101,8 @@ pub(super) struct Run<'r> {
     pub slots: &'r [u32],
     pub memory: &'r mut Workspace,
     out: &'r mut String,
+    /// Where the text begins in the output.
+    start: usize,
     /// Work that may still be done.
     pub left: u64,
 }
@@ -116,7 +119,7 @@ impl Run<'_> {
 
     #[inline]
     fn within_limit(&self) -> Done {
-        if self.out.len() > MAX_OUTPUT_BYTES && self.memory.indents.is_empty() {
+        if self.out.len() - self.start > MAX_OUTPUT_BYTES && self.memory.indents.is_empty() {
             return Err(Limit::Output.into());
         }
         Ok(())
