@@ -94,8 +94,8 @@ impl Default for InputOptions {
             times: TimeReader::default(),
             carry: Vec::new(),
             trigger_id_from: Vec::new(),
-            split_bytes: 4 << 20,
-            split_rows: 131_072,
+            split_bytes: 1 << 20,
+            split_rows: 65_536,
             spool: PathBuf::new(),
         }
     }

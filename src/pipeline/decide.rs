@@ -11,19 +11,14 @@ use crate::eligibility::{
 /// A record and the split it came from.
 type Placed = (u32, Record);
 
-/// Decides a bucket: verdicts go to their splits, blocking receipts are returned in source order.
-pub fn decide_bucket(
-    rules: &Rules,
-    index: &EligibilityIndex,
-    splits: &[SplitKeys],
-    bucket: usize,
-) -> Vec<BlockedTrigger> {
+/// Decides a bucket: verdicts and blocking receipts go to their splits.
+pub fn decide_bucket(rules: &Rules, index: &EligibilityIndex, splits: &[SplitKeys], bucket: usize) {
     let mut records: Vec<Placed> = Vec::with_capacity(splits.iter().map(|s| s.bucket(bucket).len()).sum());
     for (split, keys) in splits.iter().enumerate() {
         records.extend(keys.bucket(bucket).iter().map(|record| (split as u32, *record)));
     }
     records.sort_unstable_by_key(|(split, r)| (r.hash, r.campaign(), r.at, *split, r.ordinal));
-    let mut blocked = Vec::new();
+    let mut blocked: Vec<(u32, BlockedTrigger)> = Vec::new();
     let mut candidates = Vec::new();
     let mut scratch = Scratch::default();
     // Asked once: the map looks into all its shards to answer.
@@ -37,12 +32,15 @@ pub fn decide_bucket(
         decide_records(rules, &history, key, &mut candidates, &mut scratch, |(split, record), variant, verdict| {
             splits[*split as usize].verdicts.set(record.ordinal, Decided::of(verdict, variant));
             if let Verdict::Refused { blocked: Some(by), .. } = verdict {
-                blocked.push(BlockedTrigger { position: (*split, record.ordinal), blocked: by });
+                blocked.push((*split, BlockedTrigger::new(record.ordinal, by)));
             }
         });
     }
-    blocked.sort_unstable_by_key(|b| b.position);
-    blocked
+    blocked.sort_unstable_by_key(|(split, _)| *split);
+    for of_split in blocked.chunk_by(|a, b| a.0 == b.0) {
+        let triggers: Vec<BlockedTrigger> = of_split.iter().map(|(_, blocked)| *blocked).collect();
+        splits[of_split[0].0 as usize].verdicts.add_blocked(&triggers);
+    }
 }
 
 fn decide_records(

@@ -11,7 +11,6 @@ use super::render::{Receipt, RenderTask, SplitOutput};
 use super::rows::Schemas;
 use super::rules::Rules;
 use super::seams::{DeliverySink, LinesFile, ReceiptSource, StoredOutcome, TriggerSource};
-use super::verdicts::BlockedTrigger;
 use crate::eligibility::{EligibilityIndex, IndexKey, KeyFilter, StoredAssignment};
 use crate::error::Result;
 use crate::ids::BUCKETS;
@@ -50,13 +49,12 @@ pub fn execute<S: DeliverySink>(
     progress: &dyn Progress,
 ) -> Result<Executed> {
     let mut clock = PhaseClock::default();
-    let splits = clock.time("keys", || keys_phase(rules, source, receipts.is_some(), progress))?;
+    let mut splits = clock.time("keys", || keys_phase(rules, source, receipts.is_some(), progress))?;
     let index = clock.time("index", || index_phase(rules, receipts, &splits))?;
-    let blocked = clock.time("decide", || decide_phase(rules, &index, &splits));
+    clock.time("decide", || decide_phase(rules, &index, &mut splits));
     drop(index);
-    let mut executed = clock.time("render", || {
-        render_phase(rules, schemas, source, &splits, &blocked, receipts.is_some(), sink, progress)
-    })?;
+    let mut executed =
+        clock.time("render", || render_phase(rules, schemas, source, &splits, receipts.is_some(), sink, progress))?;
     executed.phases = clock.0;
     Ok(executed)
 }
@@ -135,12 +133,11 @@ fn assignment_of(rules: &Rules, number: u16, outcome: StoredOutcome, variant: Op
     }
 }
 
-/// Blocking receipts of all buckets, in source order.
-fn decide_phase(rules: &Rules, index: &EligibilityIndex, splits: &[SplitKeys]) -> Vec<BlockedTrigger> {
-    let mut blocked: Vec<BlockedTrigger> =
-        (0..BUCKETS).into_par_iter().flat_map_iter(|bucket| decide_bucket(rules, index, splits, bucket)).collect();
-    blocked.par_sort_unstable_by_key(|b| b.position);
-    blocked
+/// Decides every bucket; what remains of the keys are the verdicts.
+fn decide_phase(rules: &Rules, index: &EligibilityIndex, splits: &mut [SplitKeys]) {
+    let decided = &*splits;
+    (0..BUCKETS).into_par_iter().for_each(|bucket| decide_bucket(rules, index, decided, bucket));
+    splits.iter_mut().for_each(SplitKeys::forget_records);
 }
 
 /// First line of every split in its file, from 1.
@@ -161,13 +158,11 @@ fn first_lines(source: &dyn TriggerSource, splits: &[SplitKeys]) -> Vec<u64> {
         .collect()
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call, and every argument is a different thing")]
 fn render_phase<S: DeliverySink>(
     rules: &Rules,
     schemas: &Schemas,
     source: &dyn TriggerSource,
     splits: &[SplitKeys],
-    blocked: &[BlockedTrigger],
     keep_receipts: bool,
     sink: &mut S,
     progress: &dyn Progress,
@@ -176,7 +171,7 @@ fn render_phase<S: DeliverySink>(
     let lines = first_lines(source, splits);
     let render = |split: usize| -> Result<SplitOutput> {
         let (verdicts, first_line) = (&splits[split].verdicts, lines[split]);
-        let blocked = of_split(blocked, split as u32);
+        let blocked = &verdicts.take_blocked();
         let output =
             RenderTask { rules, schemas, source, split, first_line, verdicts, blocked, keep_receipts }.run()?;
         progress.advance(verdicts.len() as u64, source.split_bytes(split));
@@ -207,12 +202,6 @@ fn render_phase<S: DeliverySink>(
     let triggers = splits.iter().map(|s| s.verdicts.len() as u64).sum();
     let unknown_fields = splits.iter().map(|s| s.lines.unknown_fields).sum();
     Ok(Executed { ledger: tally.ledger(&ids, &channels, triggers), receipts, unknown_fields, phases: Vec::new() })
-}
-
-fn of_split(blocked: &[BlockedTrigger], split: u32) -> &[BlockedTrigger] {
-    let start = blocked.partition_point(|b| b.position.0 < split);
-    let end = blocked.partition_point(|b| b.position.0 <= split);
-    &blocked[start..end]
 }
 
 /// Encodes on all threads, appends in order.

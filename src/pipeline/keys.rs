@@ -69,6 +69,11 @@ impl SplitKeys {
         &self.records
     }
 
+    /// Gives back the memory of the records: they are decided.
+    pub fn forget_records(&mut self) {
+        self.records = Vec::new();
+    }
+
     /// Which buckets have records.
     pub fn mark_buckets(&self, buckets: &mut [bool]) {
         for (bucket, used) in buckets.iter_mut().enumerate() {

@@ -14,6 +14,7 @@ use super::scope::{Dropped, Filling, Subject, trigger_reason};
 use super::seams::{Need, Row, StoredOutcome, Table, TriggerSource};
 use super::verdicts::{BlockedTrigger, Decided, SplitVerdicts};
 use crate::campaigns::{Campaign, Variant};
+use crate::eligibility::Blocked;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DispatchId, KeyHash};
 use crate::triggers::{Dispatch, Micros, Outcome, Reason, RecipientKind, Rejection, Trigger};
@@ -205,8 +206,8 @@ impl<'a> Renderer<'a> {
         let cells = DecisionCells {
             outcome: reason.outcome().code(),
             reason: (reason.outcome() != Outcome::OutOfScope).then_some(reason.code()),
-            blocked_by: blocked.map(|b| b.blocked.by),
-            eligible_at: blocked.and_then(|b| b.blocked.eligible_at),
+            blocked_by: blocked.map(|b| b.by),
+            eligible_at: blocked.and_then(|b| b.eligible_at),
             variant: None,
         };
         self.decisions.push(who, &cells, &[]);
@@ -214,11 +215,11 @@ impl<'a> Renderer<'a> {
         Ok(())
     }
 
-    fn blocked_here(&mut self) -> Option<BlockedTrigger> {
+    fn blocked_here(&mut self) -> Option<Blocked> {
         let next = self.task.blocked.get(self.next_blocked).copied();
-        let here = next.filter(|b| b.position.1 as usize == self.ordinal);
+        let here = next.filter(|b| b.ordinal as usize == self.ordinal);
         self.next_blocked += usize::from(here.is_some());
-        here
+        here.map(BlockedTrigger::blocked)
     }
 
     fn campaign(&self, campaign: u16, variant: u8) -> (&'a Campaign, &'a Variant) {

@@ -26,8 +26,9 @@ const MESSAGE_COLUMNS: [&str; 10] = [
     "source",
 ];
 
-/// Text in one record batch, in bytes: far below what 32-bit offsets hold, and what one split keeps in memory.
-const BATCH_TEXT_BYTES: usize = 64 << 20;
+/// Text in one record batch, in bytes: far below what 32-bit offsets hold. Small batches, since their memory is asked for
+/// once and not grown into again and again.
+const BATCH_TEXT_BYTES: usize = 8 << 20;
 
 fn text(name: &str) -> Field {
     Field::new(name, DataType::Utf8, true)
@@ -214,11 +215,14 @@ impl Texts {
         self.ends.last().map_or(0, |end| *end as usize)
     }
 
+    /// What was collected. The next rows get room for as many.
     fn finish(&mut self) -> ArrayRef {
+        let (rows, bytes) = (self.ends.len(), self.text.len());
         let mut offsets = Vec::with_capacity(self.ends.len() + 1);
         offsets.push(0);
         offsets.append(&mut self.ends);
-        let text = std::mem::take(&mut self.text).into_bytes();
+        let text = std::mem::replace(&mut self.text, String::with_capacity(bytes + bytes / 16)).into_bytes();
+        self.ends.reserve(rows + rows / 16);
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
         Arc::new(StringArray::new(offsets, Buffer::from_vec(text), self.nulls.finish()))
     }

@@ -1,9 +1,10 @@
 //! Verdicts by source position: four bytes a trigger, and the blocking receipts beside them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::eligibility::{Blocked, Verdict};
-use crate::triggers::Reason;
+use crate::triggers::{Micros, Reason};
 
 /// What is known of one trigger after deciding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,37 +55,67 @@ impl Decided {
 
 /// The verdicts of one split. Every trigger is decided by exactly one bucket, so stores never race.
 #[derive(Debug, Default)]
-pub struct SplitVerdicts(Vec<AtomicU32>);
+pub struct SplitVerdicts {
+    packed: Vec<AtomicU32>,
+    blocked: Mutex<Vec<BlockedTrigger>>,
+}
 
 impl SplitVerdicts {
     /// Adds the next trigger of the split.
     pub fn push(&mut self, decided: Decided) {
-        self.0.push(AtomicU32::new(decided.pack()));
+        self.packed.push(AtomicU32::new(decided.pack()));
     }
 
     /// Number of triggers.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.packed.len()
     }
 
     /// The verdict of a trigger.
     pub fn get(&self, ordinal: usize) -> Option<Decided> {
-        self.0.get(ordinal).map(|v| Decided::unpack(v.load(Ordering::Relaxed)))
+        self.packed.get(ordinal).map(|v| Decided::unpack(v.load(Ordering::Relaxed)))
+    }
+
+    /// Notes triggers that receipts refused, in any order.
+    pub fn add_blocked(&self, blocked: &[BlockedTrigger]) {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(blocked);
+    }
+
+    /// Takes the triggers that receipts refused, in source order.
+    pub fn take_blocked(&self) -> Vec<BlockedTrigger> {
+        let mut blocked = std::mem::take(&mut *self.blocked.lock().unwrap_or_else(PoisonError::into_inner));
+        blocked.sort_unstable_by_key(|b| b.ordinal);
+        blocked
     }
 
     /// Decides a trigger.
     pub fn set(&self, ordinal: u32, decided: Decided) {
-        self.0[ordinal as usize].store(decided.pack(), Ordering::Relaxed);
+        self.packed[ordinal as usize].store(decided.pack(), Ordering::Relaxed);
     }
 }
 
-/// A trigger that a receipt refused, and which.
+/// A trigger that a receipt refused, and which: 24 bytes, since nearly every trigger may be one.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockedTrigger {
-    /// Split and ordinal.
-    pub position: (u32, u32),
+    /// Position in the split.
+    pub ordinal: u32,
+    by: Micros,
+    eligible_at: Micros,
+}
+
+/// An instant that stands for "never".
+const NEVER: Micros = Micros::MIN;
+
+impl BlockedTrigger {
+    /// A trigger and the receipt that refused it.
+    pub fn new(ordinal: u32, blocked: Blocked) -> BlockedTrigger {
+        BlockedTrigger { ordinal, by: blocked.by, eligible_at: blocked.eligible_at.unwrap_or(NEVER) }
+    }
+
     /// The receipt.
-    pub blocked: Blocked,
+    pub fn blocked(self) -> Blocked {
+        Blocked { by: self.by, eligible_at: Some(self.eligible_at).filter(|at| *at != NEVER) }
+    }
 }
 
 #[cfg(test)]
