@@ -67,18 +67,29 @@ pub(super) fn child<'v>(value: &'v Value, name: &str) -> Option<Cow<'v, Value>> 
         Value::Object(map) => map.get(name).map(Cow::Borrowed),
         Value::Array(items) if name == "length" => Some(Cow::Owned(Value::from(items.len()))),
         Value::Array(items) => items.get(index(name)?).map(Cow::Borrowed),
-        Value::String(text) => unit_of_text(text, name).map(Cow::Owned),
+        Value::String(text) => Some(Cow::Owned(match unit_of_text(text, name)? {
+            Unit::Length(length) => Value::from(length),
+            Unit::Character(character) => Value::from(character.to_string()),
+        })),
         _ => None,
     }
 }
 
+/// What a name leads to in a text.
+pub(super) enum Unit {
+    /// How many units of UTF-16 it has.
+    Length(i64),
+    /// The one at an index; half a character is U+FFFD.
+    Character(char),
+}
+
 /// The `length` of a text, or the character at an index.
-pub(super) fn unit_of_text(text: &str, name: &str) -> Option<Value> {
+pub(super) fn unit_of_text(text: &str, name: &str) -> Option<Unit> {
     if name == "length" {
-        return Some(Value::from(text.encode_utf16().count()));
+        return Some(Unit::Length(text.encode_utf16().count() as i64));
     }
     let unit = text.encode_utf16().nth(index(name)?)?;
-    Some(Value::String(String::from_utf16_lossy(&[unit])))
+    Some(Unit::Character(char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER)))
 }
 
 /// A number as JavaScript spells it: `01` is no index.

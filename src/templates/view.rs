@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::triggers::{Node, Values, push_float};
 
-use super::scope::{child, unit_of_text};
+use super::scope::{Unit, child, index, unit_of_text};
 
 /// A value.
 #[derive(Clone, Copy)]
@@ -131,11 +131,11 @@ impl<'v> View<'v> {
     pub fn child(self, name: &str, found: &mut String) -> Child<'v> {
         match self {
             View::Text(text) => match unit_of_text(text, name) {
-                Some(Value::String(unit)) => {
-                    found.push_str(&unit);
+                Some(Unit::Character(character)) => {
+                    found.push(character);
                     Child::Written
                 }
-                Some(length) => length.as_i64().map_or(Child::Absent, |length| Child::View(View::Int(length))),
+                Some(Unit::Length(length)) => Child::View(View::Int(length)),
                 None => Child::Absent,
             },
             View::Tree(Tree::Json(value)) => match child(value, name) {
@@ -145,7 +145,7 @@ impl<'v> View<'v> {
                 }
                 None => Child::Absent,
             },
-            View::Tree(Tree::Node(values, at)) => Child::of(child_of_node(values, at, &Name::new(name)), values),
+            View::Tree(Tree::Node(values, at)) => Child::of(child_of_node(values, at, name, index(name)), values),
             _ => Child::Absent,
         }
     }
@@ -213,7 +213,7 @@ pub(super) struct Name {
 impl Name {
     /// A name as it is written.
     pub fn new(text: &str) -> Name {
-        Name { text: text.to_owned(), index: super::scope::index(text) }
+        Name { text: text.to_owned(), index: index(text) }
     }
 }
 
@@ -226,11 +226,11 @@ pub(super) enum Step {
 }
 
 /// The member of a list or an object by name.
-pub(super) fn child_of_node(values: &Values, at: u32, name: &Name) -> Option<Step> {
+pub(super) fn child_of_node(values: &Values, at: u32, name: &str, index: Option<usize>) -> Option<Step> {
     match values.node(at) {
-        Node::Object { .. } => values.member(at, &name.text).map(Step::At),
-        Node::List { len, .. } if name.text == "length" => Some(Step::Length(len)),
-        Node::List { .. } => values.item(at, name.index?).map(Step::At),
+        Node::Object { .. } => values.member(at, name).map(Step::At),
+        Node::List { len, .. } if name == "length" => Some(Step::Length(len)),
+        Node::List { .. } => values.item(at, index?).map(Step::At),
         _ => None,
     }
 }

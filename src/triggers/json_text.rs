@@ -29,7 +29,7 @@ pub(super) fn fill(text: &str, wanted: &Wanted, values: &mut Values) -> Read<()>
 struct Reader<'t> {
     text: &'t str,
     at: usize,
-    /// Unescaped strings.
+    /// A name without its escapes.
     buffer: String,
 }
 
@@ -81,12 +81,12 @@ impl<'t> Reader<'t> {
         let mut likely = 0;
         self.expect(b'{')?;
         self.each(b'}', |reader| {
-            let name = reader.string()?;
+            let name = reader.name()?;
             let (earlier, later) = names.split_at(likely);
             let mut in_turn = later.iter().chain(earlier);
             let found = match name {
-                Piece::Plain(name) => in_turn.position(|(wanted, _)| wanted == name),
-                Piece::Unescaped => in_turn.position(|(wanted, _)| *wanted == reader.buffer),
+                Name::Plain(name) => in_turn.position(|(wanted, _)| wanted == name),
+                Name::Unescaped => in_turn.position(|(wanted, _)| *wanted == reader.buffer),
             };
             reader.expect(b':')?;
             match found {
@@ -147,9 +147,13 @@ impl<'t> Reader<'t> {
     }
 
     fn text_into(&mut self, values: &mut Values) -> Read<()> {
-        match self.string()? {
-            Piece::Plain(text) => values.text(text),
-            Piece::Unescaped => values.text(&self.buffer),
+        match self.raw_string()? {
+            (text, false) => values.text(text),
+            (text, true) => {
+                let mut read = Ok(());
+                values.text_by(|out| read = unescape(text, out));
+                read?;
+            }
         }
         Ok(())
     }
@@ -218,19 +222,19 @@ impl<'t> Reader<'t> {
         Ok((inside, escaped))
     }
 
-    fn string(&mut self) -> Read<Piece<'t>> {
+    fn name(&mut self) -> Read<Name<'t>> {
         let (inside, escaped) = self.raw_string()?;
         if !escaped {
-            return Ok(Piece::Plain(inside));
+            return Ok(Name::Plain(inside));
         }
         self.buffer.clear();
         unescape(inside, &mut self.buffer)?;
-        Ok(Piece::Unescaped)
+        Ok(Name::Unescaped)
     }
 }
 
-/// A string that was read.
-enum Piece<'t> {
+/// The name of a member.
+enum Name<'t> {
     /// As it stands in the text.
     Plain(&'t str),
     /// In the buffer.
@@ -269,12 +273,13 @@ fn code_point(rest: &mut &str) -> Read<char> {
         *rest = &rest[4..];
         u16::from_str_radix(digits, 16).map_err(|_| Malformed)
     };
-    let mut units = vec![unit(rest)?];
-    if (0xD800..0xDC00).contains(&units[0]) {
+    let first = unit(rest)?;
+    let mut second = None;
+    if (0xD800..0xDC00).contains(&first) {
         *rest = rest.strip_prefix("\\u").ok_or(Malformed)?;
-        units.push(unit(rest)?);
+        second = Some(unit(rest)?);
     }
-    char::decode_utf16(units).next().and_then(Result::ok).ok_or(Malformed)
+    char::decode_utf16([first].into_iter().chain(second)).next().and_then(Result::ok).ok_or(Malformed)
 }
 
 /// Appends a JSON string. Text without anything to escape, nearly all of it, is copied in one piece.

@@ -9,7 +9,7 @@ use crate::templates::Stop;
 use crate::templates::budget::{self, Limit};
 use crate::templates::functions::{Answer, Given, Halt};
 use crate::templates::program::{Level, Round, Same};
-use crate::templates::scope::unit_of_text;
+use crate::templates::scope::{Unit, unit_of_text};
 use crate::templates::view::{Name, Step, Tree, View, child_of_node};
 
 /// Most arguments of a helper.
@@ -75,7 +75,7 @@ impl Run<'_> {
         if let Node::Text(_) = self.values.node(at) {
             return self.child_of_text(value, name);
         }
-        Ok(match (child_of_node(self.values, at, name), value) {
+        Ok(match (child_of_node(self.values, at, &name.text, name.index), value) {
             (None, _) => Val::Absent,
             (Some(Step::At(at)), Val::Copied(_)) => Val::Copied(at),
             (Some(Step::At(at)), _) => Val::Data(at),
@@ -89,8 +89,8 @@ impl Run<'_> {
         let found = unit_of_text(text, &name.text);
         self.charge(cost)?;
         Ok(match found {
-            Some(serde_json::Value::String(unit)) => self.keep(&unit),
-            Some(length) => length.as_i64().map_or(Val::Absent, Val::Int),
+            Some(Unit::Character(character)) => self.keep(character.encode_utf8(&mut [0; 4])),
+            Some(Unit::Length(length)) => Val::Int(length),
             None => Val::Absent,
         })
     }
