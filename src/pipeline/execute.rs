@@ -10,7 +10,7 @@ use super::ledger::{Ledger, Tally};
 use super::render::{Receipt, RenderTask, SplitOutput};
 use super::rows::Schemas;
 use super::rules::Rules;
-use super::seams::{DeliverySink, LinesFile, ReceiptSource, StoredOutcome, TriggerSource};
+use super::seams::{DeliverySink, LinesFile, ReceiptSink, ReceiptSource, StoredOutcome, TriggerSource};
 use crate::eligibility::{EligibilityIndex, IndexKey, KeyFilter, StoredAssignment};
 use crate::error::Result;
 use crate::ids::BUCKETS;
@@ -27,7 +27,7 @@ pub trait Progress: Sync {
 pub struct Executed {
     /// The counts.
     pub ledger: Ledger,
-    /// Receipts for the state, in source order.
+    /// Receipts for the state, in source order, where they were not handed on as they came.
     pub receipts: Vec<Receipt>,
     /// Unknown fields that were ignored.
     pub unknown_fields: u64,
@@ -38,23 +38,40 @@ pub struct Executed {
 /// Splits that are rendered and encoded at once, per thread: the bound on rows held outside the sink.
 const IN_FLIGHT_PER_THREAD: usize = 1;
 
-/// Decides and renders every trigger of `source` and hands the rows to `sink`. `receipts` is what the state knows;
-/// without a state there is none, and none are kept.
+/// Decides and renders every trigger of `source` and hands the rows to `sink`. `known` is what the state knows; without a
+/// state there is none, and no receipts are kept.
 pub fn execute<S: DeliverySink>(
     rules: &Rules,
     schemas: &Schemas,
     source: &dyn TriggerSource,
-    receipts: Option<&dyn ReceiptSource>,
+    known: Option<&dyn ReceiptSource>,
+    sink: &mut S,
+    progress: &dyn Progress,
+) -> Result<Executed> {
+    let mut receipts = Vec::new();
+    let kept = known.map(|_| &mut receipts as &mut dyn ReceiptSink);
+    let mut executed = execute_into(rules, schemas, source, known, kept, sink, progress)?;
+    executed.receipts = receipts;
+    Ok(executed)
+}
+
+/// As [`execute`], with the receipts handed to `receipts` as they come, if anybody wants them.
+pub fn execute_into<S: DeliverySink>(
+    rules: &Rules,
+    schemas: &Schemas,
+    source: &dyn TriggerSource,
+    known: Option<&dyn ReceiptSource>,
+    receipts: Option<&mut dyn ReceiptSink>,
     sink: &mut S,
     progress: &dyn Progress,
 ) -> Result<Executed> {
     let mut clock = PhaseClock::default();
-    let mut splits = clock.time("keys", || keys_phase(rules, source, receipts.is_some(), progress))?;
-    let index = clock.time("index", || index_phase(rules, receipts, &splits))?;
+    let mut splits = clock.time("keys", || keys_phase(rules, source, known.is_some(), progress))?;
+    let index = clock.time("index", || index_phase(rules, known, &splits))?;
     clock.time("decide", || decide_phase(rules, &index, &mut splits));
     drop(index);
     let mut executed =
-        clock.time("render", || render_phase(rules, schemas, source, &splits, receipts.is_some(), sink, progress))?;
+        clock.time("render", || render_phase(rules, schemas, source, &splits, receipts, sink, progress))?;
     executed.phases = clock.0;
     Ok(executed)
 }
@@ -158,17 +175,18 @@ fn first_lines(source: &dyn TriggerSource, splits: &[SplitKeys]) -> Vec<u64> {
         .collect()
 }
 
-fn render_phase<S: DeliverySink>(
+fn render_phase<'s, S: DeliverySink>(
     rules: &Rules,
     schemas: &Schemas,
     source: &dyn TriggerSource,
     splits: &[SplitKeys],
-    keep_receipts: bool,
-    sink: &mut S,
+    receipts: Option<&'s mut (dyn ReceiptSink + '_)>,
+    sink: &'s mut S,
     progress: &dyn Progress,
 ) -> Result<Executed> {
     progress.phase("rendering", total_bytes(source));
     let lines = first_lines(source, splits);
+    let keep_receipts = receipts.is_some();
     let render = |split: usize| -> Result<SplitOutput> {
         let (verdicts, first_line) = (&splits[split].verdicts, lines[split]);
         let blocked = &verdicts.take_blocked();
@@ -177,31 +195,70 @@ fn render_phase<S: DeliverySink>(
         progress.advance(verdicts.len() as u64, source.split_bytes(split));
         Ok(output)
     };
-    let mut tally = Tally::new(rules.campaigns.loaded.len(), schemas.channels.len());
-    let mut receipts = Vec::new();
+    let tally = Tally::new(rules.campaigns.loaded.len(), schemas.channels.len());
+    let mut collector = Collector { sink, receipts, pieces: Vec::new(), waiting: Vec::new(), tally };
     let in_flight = rayon::current_num_threads() * IN_FLIGHT_PER_THREAD;
     for window in (0..splits.len()).collect::<Vec<_>>().chunks(in_flight.max(1)) {
-        let outputs: Vec<Result<SplitOutput>> = window.par_iter().map(|split| render(*split)).collect();
-        let mut pieces = Vec::new();
-        for output in outputs {
-            let output = output?;
-            for (table, rows) in output.tables {
-                pieces.extend(sink.cut(table, rows)?);
-            }
-            sink.append_lines(LinesFile::Rejected, &output.rejected)?;
-            sink.append_lines(LinesFile::Remainder, &output.remainder)?;
-            receipts.extend(output.receipts);
-            tally.add(&output.tally);
-        }
-        append(sink, pieces)?;
+        // What the window before produced is encoded and written while this one is rendered.
+        let (outputs, written) = rayon::join(
+            || window.par_iter().map(|split| render(*split)).collect::<Vec<Result<SplitOutput>>>(),
+            || collector.write(),
+        );
+        written?;
+        outputs.into_iter().try_for_each(|output| collector.collect(output?))?;
     }
-    let rest = sink.cut_rest()?;
-    append(sink, rest)?;
+    let tally = collector.finish()?;
     let ids: Vec<&str> = rules.campaigns.loaded.iter().map(|c| c.id.as_str()).collect();
     let channels: Vec<&str> = schemas.channels.iter().map(|(name, _)| name.as_str()).collect();
     let triggers = splits.iter().map(|s| s.verdicts.len() as u64).sum();
     let unknown_fields = splits.iter().map(|s| s.lines.unknown_fields).sum();
-    Ok(Executed { ledger: tally.ledger(&ids, &channels, triggers), receipts, unknown_fields, phases: Vec::new() })
+    Ok(Executed {
+        ledger: tally.ledger(&ids, &channels, triggers),
+        receipts: Vec::new(),
+        unknown_fields,
+        phases: Vec::new(),
+    })
+}
+
+/// Takes what splits produce, in source order, to where it goes.
+struct Collector<'s, 'r, S: DeliverySink> {
+    sink: &'s mut S,
+    receipts: Option<&'s mut (dyn ReceiptSink + 'r)>,
+    /// Pieces that are full, and receipts, not yet handed on.
+    pieces: Vec<S::Piece>,
+    waiting: Vec<Receipt>,
+    tally: Tally,
+}
+
+impl<S: DeliverySink> Collector<'_, '_, S> {
+    fn collect(&mut self, output: SplitOutput) -> Result<()> {
+        for (table, rows) in output.tables {
+            self.pieces.extend(self.sink.cut(table, rows)?);
+        }
+        self.sink.append_lines(LinesFile::Rejected, &output.rejected)?;
+        self.sink.append_lines(LinesFile::Remainder, &output.remainder)?;
+        self.waiting.extend(output.receipts);
+        self.tally.add(&output.tally);
+        Ok(())
+    }
+
+    /// Hands on what waits.
+    fn write(&mut self) -> Result<()> {
+        let (pieces, waiting) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.waiting));
+        let (sink, receipts) = (&mut *self.sink, &mut self.receipts);
+        let (appended, taken) = rayon::join(
+            || append(sink, pieces),
+            || receipts.as_mut().map_or(Ok(()), |receipts| receipts.take(waiting)),
+        );
+        appended.and(taken)
+    }
+
+    fn finish(mut self) -> Result<Tally> {
+        self.write()?;
+        self.pieces = self.sink.cut_rest()?;
+        self.write()?;
+        Ok(self.tally)
+    }
 }
 
 /// Encodes on all threads, appends in order.

@@ -6,7 +6,7 @@
 //!                         receipts of the keys in this run (index)
 //! ```
 //!
-//! The edges plug in through traits: [`TriggerSource`] (input), [`ReceiptSource`] (state), [`DeliverySink`] (delivery).
+//! The edges plug in through traits: [`TriggerSource`] (input), [`ReceiptSource`] and [`ReceiptSink`] (state), [`DeliverySink`] (delivery).
 //! Everything that is decided or written is a function of the input, the rules and the receipts; threads only change
 //! how long it takes.
 
@@ -23,12 +23,13 @@ mod scope;
 mod seams;
 mod verdicts;
 
-pub use execute::{Executed, Progress, execute};
+pub use execute::{Executed, Progress, execute, execute_into};
 pub use ledger::{ByWord, Counts, Ledger};
 pub use render::Receipt;
 pub use rows::{Schemas, channel_names};
 pub use rules::{PROPERTIES_CHANNEL, Rules};
 pub use scope::{Preview, preview};
 pub use seams::{
-    DeliverySink, LinesFile, Need, ReceiptSource, Row, SplitLines, StoredOutcome, StoredReceipt, Table, TriggerSource,
+    DeliverySink, LinesFile, Need, ReceiptSink, ReceiptSource, Row, SplitLines, StoredOutcome, StoredReceipt, Table,
+    TriggerSource,
 };

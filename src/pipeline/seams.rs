@@ -2,6 +2,7 @@
 
 use arrow_array::RecordBatch;
 
+use super::render::Receipt;
 use crate::error::Result;
 use crate::ids::KeyHash;
 use crate::triggers::{Micros, Rejection, Trigger};
@@ -97,6 +98,19 @@ pub trait ReceiptSource: Sync {
     fn read(&self, piece: usize, buckets: &[bool], visit: &mut dyn FnMut(StoredReceipt<'_>)) -> Result<()>;
 }
 
+/// Where a run's receipts go, as they come: in source order, on one thread.
+pub trait ReceiptSink: Send {
+    /// Takes receipts.
+    fn take(&mut self, receipts: Vec<Receipt>) -> Result<()>;
+}
+
+impl ReceiptSink for Vec<Receipt> {
+    fn take(&mut self, receipts: Vec<Receipt>) -> Result<()> {
+        self.extend(receipts);
+        Ok(())
+    }
+}
+
 /// A Parquet table of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -120,7 +134,7 @@ pub enum LinesFile {
 /// Where a run's rows go. Rows arrive in source order on one thread; pieces are encoded by any thread; appending is
 /// in order again. Where pieces are cut depends on the rows alone (their ordinals and text), so the bytes never depend on
 /// threads or splits.
-pub trait DeliverySink: Sync {
+pub trait DeliverySink: Send + Sync {
     /// Rows ready to be encoded.
     type Piece: Send;
     /// Encoded bytes ready to be appended.

@@ -19,7 +19,7 @@ use super::out::{OutFolder, SeenGeneration};
 use super::plan::Plan;
 use crate::eligibility::Reeligibility;
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::pipeline::Receipt;
+use crate::pipeline::{Receipt, ReceiptSink};
 use crate::state::{self, Delta, Publication, RunRecord, StagedGeneration, State, Window};
 use crate::storage::Disk;
 
@@ -42,11 +42,9 @@ pub fn stage_receipts(
     state: &State,
     plan: &Plan,
     exit_code: u8,
-    receipts: &[Receipt],
+    delta: Delta,
     out: &OutFolder,
 ) -> Result<StagedGeneration> {
-    let mut delta = state.delta(&plan.run_id);
-    receipts.iter().try_for_each(|receipt| push(&mut delta, plan, receipt))?;
     let record = RunRecord {
         run_id: plan.run_id.clone(),
         config_digest: plan.config_digest.to_string(),
@@ -115,6 +113,20 @@ pub fn check_fence(state: &State, out: &OutFolder) -> Result<()> {
         "it was probably restored from a copy, and would send again what was sent since; restore the newest copy of the \
          state, or use another `--out` if you mean to start again from this one",
     ))
+}
+
+/// The receipts of a run on their way into its state.
+pub struct Collected<'p> {
+    /// What the state collects.
+    pub delta: Delta,
+    /// Whose campaigns and channels the receipts name by number.
+    pub plan: &'p Plan,
+}
+
+impl ReceiptSink for Collected<'_> {
+    fn take(&mut self, receipts: Vec<Receipt>) -> Result<()> {
+        receipts.iter().try_for_each(|receipt| push(&mut self.delta, self.plan, receipt))
+    }
 }
 
 fn push(delta: &mut Delta, plan: &Plan, receipt: &Receipt) -> Result<()> {

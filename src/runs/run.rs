@@ -13,8 +13,8 @@ use super::settings::{RunSettings, StateUse, clock_code};
 use crate::delivery::{ChannelSpec, FileKind, RunFolder, WrittenFile};
 use crate::error::{Error, Kind, Result};
 use crate::input::InputOptions;
-use crate::pipeline::{DeliverySink, Executed, LinesFile, Progress, ReceiptSource, Table, execute};
-use crate::state::State;
+use crate::pipeline::{DeliverySink, Executed, LinesFile, Progress, ReceiptSink, ReceiptSource, Table, execute_into};
+use crate::state::{Delta, State};
 use crate::storage::Disk;
 use crate::triggers::format_micros;
 
@@ -130,7 +130,8 @@ fn check_consumed(plan: &Plan, state: &State, allowed: bool) -> Result<()> {
 struct Staged {
     manifest: RunManifest,
     summary: Summary,
-    receipts: Vec<crate::pipeline::Receipt>,
+    /// Its receipts, where there is a state.
+    delta: Option<Delta>,
 }
 
 fn stage(
@@ -146,7 +147,9 @@ fn stage(
     let channels = channels.map(|(name, schema)| ChannelSpec { name: name.clone(), schema: schema.clone() }).collect();
     let (decisions, dropped) = (plan.schemas.decisions.clone(), plan.schemas.dropped.clone());
     let mut folder = RunFolder::create(disk.clone(), staged.clone(), settings.delivery, channels, decisions, dropped)?;
-    let executed = execute_plan(plan, state, &mut folder, progress)?;
+    let mut collected = state.map(|state| commit::Collected { delta: state.delta(&plan.run_id), plan });
+    let kept = collected.as_mut().map(|collected| collected as &mut dyn ReceiptSink);
+    let executed = execute_plan(plan, state, kept, &mut folder, progress)?;
     let exit_code = judge(&executed, settings)?;
     plan.inputs.check_unchanged()?;
     for campaign in &plan.rules.campaigns.loaded {
@@ -174,18 +177,19 @@ fn stage(
         exit_code,
     };
     commit::seal(&**disk, &staged, &manifest)?;
-    Ok(Staged { manifest, summary, receipts: executed.receipts })
+    Ok(Staged { manifest, summary, delta: collected.map(|collected| collected.delta) })
 }
 
 fn execute_plan<S: DeliverySink>(
     plan: &Plan,
     state: Option<&State>,
+    kept: Option<&mut dyn ReceiptSink>,
     sink: &mut S,
     progress: &dyn Progress,
 ) -> Result<Executed> {
-    let receipts = state.map(State::receipts).transpose()?;
-    let receipts = receipts.as_ref().map(|r| r as &dyn ReceiptSource);
-    let executed = execute(&plan.rules, &plan.schemas, &plan.inputs, receipts, sink, progress)?;
+    let known = state.map(State::receipts).transpose()?;
+    let known = known.as_ref().map(|r| r as &dyn ReceiptSource);
+    let executed = execute_into(&plan.rules, &plan.schemas, &plan.inputs, known, kept, sink, progress)?;
     if executed.ledger.balances() {
         return Ok(executed);
     }
@@ -242,8 +246,9 @@ fn summary(
 
 /// Once the commit is attempted, what is staged stays: after an error only the manifest on disk says whether the run is
 /// committed, and the next start acts on what it says.
-fn commit_with_state(staged: Staged, plan: &Plan, mut state: State, out: &OutFolder) -> Result<Finished> {
-    let generation = commit::stage_receipts(&state, plan, staged.manifest.exit_code, &staged.receipts, out);
+fn commit_with_state(mut staged: Staged, plan: &Plan, mut state: State, out: &OutFolder) -> Result<Finished> {
+    let delta = staged.delta.take().unwrap_or_else(|| state.delta(&plan.run_id));
+    let generation = commit::stage_receipts(&state, plan, staged.manifest.exit_code, delta, out);
     let generation = generation.inspect_err(|_| out.discard(&plan.run_id))?;
     commit::commit(&mut state, generation, out, &plan.run_id, &staged.manifest).map_err(|error| {
         error.hint("run the same command again: it finishes what was committed, and decides nothing twice")
@@ -287,7 +292,7 @@ fn dry_run(
         check_consumed(&plan, state, settings.allow_consumed)?;
         plan.rules.history_floors = floors(&plan, state);
     }
-    let executed = execute_plan(&plan, state.as_ref(), &mut Discard, progress)?;
+    let executed = execute_plan(&plan, state.as_ref(), None, &mut Discard, progress)?;
     let exit_code = judge(&executed, settings)?;
     let summary = summary(&plan, settings, state.as_ref(), &executed, &[]);
     Ok(Finished { exit_code, published: None, outcome: RunOutcome::Ran(Box::new(summary)) })
