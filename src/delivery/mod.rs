@@ -12,6 +12,7 @@
 mod columns;
 mod files;
 mod json_lines;
+mod memory;
 mod names;
 mod options;
 mod pieces;
@@ -22,6 +23,7 @@ mod tests;
 mod verify;
 mod written;
 
+pub use memory::InMemory;
 pub use names::{MAX_SEGMENT_BYTES, path_segment};
 pub use options::{ChannelSpec, Compression, DeliveryOptions, Format};
 pub use pieces::{GROUP_TEXT_BYTES, LEDGER_GROUP_ROWS, MESSAGE_GROUP_ROWS, Piece};

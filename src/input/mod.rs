@@ -21,3 +21,4 @@ pub use files::{Compression, InputFile};
 pub use inputs::Inputs;
 pub use ndjson::MAX_LINE_BYTES;
 pub use options::{InputFormat, InputOptions, Mapping, PropertiesFrom};
+pub use parquet::ArrowBatches;

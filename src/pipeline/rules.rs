@@ -44,6 +44,24 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Rules without any of what is optional.
+    pub fn new(campaigns: Campaigns, clock: Clock, as_of: Micros) -> Rules {
+        Rules {
+            numbers: Rules::numbers_of(&campaigns),
+            history_floors: vec![None; campaigns.loaded.len()],
+            campaigns,
+            clock,
+            as_of,
+            max_age_micros: None,
+            since: None,
+            until: None,
+            default_time_is_as_of: false,
+            excluded: HashSet::new(),
+            carry: Vec::new(),
+            record_only: false,
+        }
+    }
+
     /// The numbers of campaigns by their id.
     pub fn numbers_of(campaigns: &Campaigns) -> Numbers {
         campaigns.loaded.iter().enumerate().map(|(number, c)| (c.id.clone(), number as u16)).collect()

@@ -62,11 +62,6 @@ impl Plan {
     pub fn new(settings: &RunSettings, definitions: Definitions, options: InputOptions) -> Result<Plan> {
         let Definitions { campaigns, excluded, exclude_digest } = definitions;
         let rules = Rules {
-            numbers: Rules::numbers_of(&campaigns),
-            history_floors: vec![None; campaigns.loaded.len()],
-            campaigns,
-            clock: settings.clock,
-            as_of: settings.as_of,
             max_age_micros: settings.max_age_micros,
             since: settings.since,
             until: settings.until,
@@ -74,6 +69,7 @@ impl Plan {
             excluded,
             carry: settings.input.carry.clone(),
             record_only: settings.record_only,
+            ..Rules::new(campaigns, settings.clock, settings.as_of)
         };
         let schemas = Schemas::new(&rules)?;
         let inputs = Inputs::open(&settings.inputs, options)?;

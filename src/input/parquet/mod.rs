@@ -16,6 +16,7 @@
 //! Where a file leaves it open: `INT96` times and timestamps that are not adjusted to UTC are zoneless; an empty
 //! `trigger_id` is none; a `user_alias` whose members are all null is none.
 
+mod batches;
 mod cells;
 mod compact;
 mod footer;
@@ -41,6 +42,8 @@ use parquet::arrow::arrow_reader::{
 use crate::error::{Error, Fault, Kind, Result};
 use crate::input::InputOptions;
 use crate::pipeline::{Need, Row, SplitLines};
+
+pub use batches::ArrowBatches;
 
 use crate::fence::fenced;
 use rows::Rows;
@@ -259,6 +262,6 @@ fn load(path: &Path, name: &str) -> Result<ArrowReaderMetadata, Fault> {
 
 fn parse(file: &File) -> parquet::errors::Result<ArrowReaderMetadata> {
     let stored = ArrowReaderMetadata::load(file, ArrowReaderOptions::new())?;
-    let normal = schema::normal(stored.schema(), stored.parquet_schema());
+    let normal = schema::normal(stored.schema(), Some(stored.parquet_schema()));
     ArrowReaderMetadata::try_new(Arc::clone(stored.metadata()), ArrowReaderOptions::new().with_schema(Arc::new(normal)))
 }

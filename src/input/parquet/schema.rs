@@ -14,20 +14,21 @@ use crate::triggers::{MAX_DEPTH, RecipientKind};
 
 /// The schema to ask the `parquet` crate for: one Arrow type for each kind of value, whatever the writer stored.
 /// Strings and binaries become views, dictionaries their values, every list a list with 32-bit offsets, and `INT96`
-/// times microseconds (nanoseconds would overflow outside the years 1677 to 2262).
-pub(super) fn normal(schema: &Schema, parquet: &SchemaDescriptor) -> Schema {
+/// times microseconds (nanoseconds would overflow outside the years 1677 to 2262). Without a Parquet schema there is no
+/// `INT96`.
+pub(super) fn normal(schema: &Schema, parquet: Option<&SchemaDescriptor>) -> Schema {
     let mut leaf = 0;
     let fields: Fields = schema.fields().iter().map(|field| normal_field(field, &mut leaf, parquet)).collect();
     Schema::new_with_metadata(fields, schema.metadata().clone())
 }
 
-fn normal_field(field: &FieldRef, leaf: &mut usize, parquet: &SchemaDescriptor) -> FieldRef {
+fn normal_field(field: &FieldRef, leaf: &mut usize, parquet: Option<&SchemaDescriptor>) -> FieldRef {
     let data_type = normal_type(field.data_type(), leaf, parquet);
     Arc::new(Field::new(field.name(), data_type, field.is_nullable()).with_metadata(field.metadata().clone()))
 }
 
 /// `leaf` counts the Parquet columns passed so far: Arrow's leaves stand in the same order.
-fn normal_type(data_type: &DataType, leaf: &mut usize, parquet: &SchemaDescriptor) -> DataType {
+fn normal_type(data_type: &DataType, leaf: &mut usize, parquet: Option<&SchemaDescriptor>) -> DataType {
     match data_type {
         DataType::Struct(fields) => {
             DataType::Struct(fields.iter().map(|field| normal_field(field, leaf, parquet)).collect())
@@ -40,8 +41,8 @@ fn normal_type(data_type: &DataType, leaf: &mut usize, parquet: &SchemaDescripto
         DataType::Map(entries, sorted) => DataType::Map(normal_field(entries, leaf, parquet), *sorted),
         DataType::Dictionary(_, value) => normal_type(value, leaf, parquet),
         primitive => {
-            let is_int96 =
-                *leaf < parquet.num_columns() && parquet.column(*leaf).physical_type() == PhysicalType::INT96;
+            let stored = parquet.filter(|parquet| *leaf < parquet.num_columns());
+            let is_int96 = stored.is_some_and(|parquet| parquet.column(*leaf).physical_type() == PhysicalType::INT96);
             *leaf += 1;
             match primitive {
                 DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
