@@ -24,7 +24,7 @@ use crate::triggers::{EpochUnit, MICROS_PER_SECOND, Micros, TimeReader};
 const SPLIT_BYTES: u64 = 1 << 20;
 
 /// Rows of one Parquet split.
-const SPLIT_ROWS: usize = 65_536;
+const SPLIT_ROWS: usize = 32_768;
 
 fn usage(summary: impl Into<String>) -> Error {
     Error::new(Kind::Usage, summary)

@@ -95,7 +95,7 @@ impl Default for InputOptions {
             carry: Vec::new(),
             trigger_id_from: Vec::new(),
             split_bytes: 1 << 20,
-            split_rows: 65_536,
+            split_rows: 32_768,
             spool: PathBuf::new(),
         }
     }

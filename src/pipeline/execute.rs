@@ -36,7 +36,7 @@ pub struct Executed {
 }
 
 /// Splits that are rendered and encoded at once, per thread: the bound on rows held outside the sink.
-const IN_FLIGHT_PER_THREAD: usize = 1;
+const IN_FLIGHT_PER_THREAD: usize = 2;
 
 /// Decides and renders every trigger of `source` and hands the rows to `sink`. `known` is what the state knows; without a
 /// state there is none, and no receipts are kept.

@@ -4,7 +4,7 @@
 //! Reading decodes only the columns that a pass needs, 8,192 rows at a time, page by page. Every read opens the file
 //! anew, so that threads share no file position.
 //!
-//! Memory of one read: a batch of 8,192 rows and, for each column that is read, its dictionary and one page, which are
+//! Memory of one read: a split of at most 32 MiB, else a batch of 8,192 rows, and, for each column that is read, its dictionary and one page, which are
 //! bounded in `pages.rs`. Row groups are never held whole. What the `parquet` crate does with bytes that lie is
 //! fenced: an error or a panic while decoding ends the command with the file, row group and column, and never the
 //! process; only a failed allocation below the bounds could.
@@ -23,6 +23,7 @@ mod footer;
 mod json;
 mod objects;
 mod pages;
+mod parked;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use crate::pipeline::{Need, Row, SplitLines};
 pub use batches::ArrowBatches;
 
 use crate::fence::fenced;
+use parked::{Decoder, Parked};
 use rows::Rows;
 use schema::Roles;
 
@@ -55,6 +57,9 @@ const BATCH_ROWS: usize = 8_192;
 /// Unpacked bytes of one batch, about: large values come in batches of fewer rows, since a small file may unpack to
 /// gigabytes of them.
 const BATCH_BYTES: u64 = 32 << 20;
+
+/// Unpacked bytes of a split that is decoded as a whole, about; see `parked.rs`.
+const DECODED_BYTES: u64 = 32 << 20;
 
 /// The most rows of one split, whatever `split_rows` says: positions inside a split have 31 bits.
 const MAX_SPLIT_ROWS: u64 = 1 << 31;
@@ -68,6 +73,7 @@ pub struct ParquetFile {
     everything: Roles,
     keys: Roles,
     split_rows: u64,
+    parked: Parked,
 }
 
 /// A piece of a row group: the unit of reading.
@@ -96,6 +102,7 @@ impl ParquetFile {
             name: name.to_owned(),
             keys: everything.keys_only(metadata.schema()),
             everything,
+            parked: Parked::new(metadata.metadata().num_row_groups()),
             metadata,
             split_rows: (options.split_rows as u64).clamp(1, MAX_SPLIT_ROWS),
         })
@@ -140,11 +147,17 @@ impl ParquetFile {
             Need::Everything => &self.everything,
         };
         let columns = roles.columns();
-        self.check_pages(split, &columns)?;
-        let mut batches = self.batches(split, &columns).map_err(|cause| self.broken(split, &columns, cause))?;
+        let broken = |cause| self.broken(split, &columns, cause);
+        let mut decoded = match self.row_bytes(split, &columns).saturating_mul(split.rows) <= DECODED_BYTES {
+            true => Decoded::Rows(self.decode(split, need, &columns)?.into_iter()),
+            false => {
+                self.check_pages(split, &columns)?;
+                Decoded::Stream(self.batches(split, &columns, Some(split.rows)).map_err(broken)?)
+            }
+        };
         let mut scratch = String::new();
         let mut line = 0;
-        while let Some(batch) = next(&mut batches).map_err(|cause| self.broken(split, &columns, cause))? {
+        while let Some(batch) = decoded.next().map_err(broken)? {
             let rows = Rows::of(&batch, &columns, roles, options)?;
             for row in 0..batch.num_rows() {
                 let parsed = rows.trigger(row, &mut scratch);
@@ -160,31 +173,60 @@ impl ParquetFile {
         Ok(SplitLines { lines: line, unknown_fields: 0 })
     }
 
-    /// The decoder of some top-level columns of a split.
-    fn batches(&self, split: &ParquetSplit, columns: &[usize]) -> Result<ParquetRecordBatchReader, String> {
+    /// The rows of a split, decoded on from where the split before it ended, if that was read.
+    fn decode(&self, split: &ParquetSplit, need: Need, columns: &[usize]) -> Result<Vec<RecordBatch>> {
+        let broken = |cause| self.broken(split, columns, cause);
+        let mut parked = self.parked.of(split.row_group);
+        let mut decoder = match parked::at(&mut parked, split, need) {
+            Some(decoder) => decoder,
+            None => {
+                self.check_pages(split, columns)?;
+                Decoder::new(split, need, self.batches(split, columns, None).map_err(broken)?)
+            }
+        };
+        let rows = decoder.take(split.rows).map_err(broken)?;
+        let all = self.metadata.metadata().row_group(split.row_group).num_rows().unsigned_abs();
+        parked::park(&mut parked, decoder, all);
+        Ok(rows)
+    }
+
+    /// The decoder of some top-level columns from the beginning of a split on, of so many rows or all there are.
+    fn batches(
+        &self,
+        split: &ParquetSplit,
+        columns: &[usize],
+        rows: Option<u64>,
+    ) -> Result<ParquetRecordBatchReader, String> {
         let file = File::open(&self.path).map_err(|e| e.to_string())?;
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), columns.iter().copied());
         fenced(|| {
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
                 .with_row_groups(vec![split.row_group])
                 .with_projection(mask)
                 .with_batch_size(self.batch_rows(split, columns))
-                .with_offset(split.first_row as usize)
-                .with_limit(split.rows as usize)
-                .build()
+                .with_offset(split.first_row as usize);
+            match rows {
+                Some(rows) => builder.with_limit(rows as usize),
+                None => builder,
+            }
+            .build()
         })?
         .map_err(|e| e.to_string())
     }
 
     /// Rows of one batch, by the average size of the row group's rows.
     fn batch_rows(&self, split: &ParquetSplit, columns: &[usize]) -> usize {
+        (BATCH_BYTES / self.row_bytes(split, columns)).clamp(1, BATCH_ROWS as u64) as usize
+    }
+
+    /// Unpacked bytes of a row of the row group, on average.
+    fn row_bytes(&self, split: &ParquetSplit, columns: &[usize]) -> u64 {
         let schema = self.metadata.parquet_schema();
         let group = self.metadata.metadata().row_group(split.row_group);
         let leaves = group.columns().iter().enumerate();
         let read = leaves.filter(|(leaf, _)| columns.binary_search(&schema.get_column_root_idx(*leaf)).is_ok());
         let bytes = read.map(|(_, chunk)| chunk.uncompressed_size().unsigned_abs()).fold(0, u64::saturating_add);
-        let of_a_row = (bytes / group.num_rows().unsigned_abs().max(1)).max(1);
-        (BATCH_BYTES / of_a_row).clamp(1, BATCH_ROWS as u64) as usize
+        (bytes / group.num_rows().unsigned_abs().max(1)).max(1)
     }
 
     /// Checks the page headers of the columns that are about to be read.
@@ -203,7 +245,7 @@ impl ParquetFile {
     /// The error of a split that failed to decode. The crate does not say which column was at fault, so each is read
     /// again alone until one fails; that costs nothing where nothing fails.
     fn broken(&self, split: &ParquetSplit, columns: &[usize], cause: String) -> Error {
-        let fails = |column: &usize| match self.batches(split, &[*column]) {
+        let fails = |column: &usize| match self.batches(split, &[*column], Some(split.rows)) {
             Ok(mut batches) => loop {
                 match next(&mut batches) {
                     Ok(Some(_)) => {}
@@ -223,6 +265,21 @@ impl ParquetFile {
         Error::new(Kind::Input, format!("cannot read `{}`", self.name))
             .with_faults(vec![Fault::new(&self.name, message)])
             .hint("the file is damaged, or changed while it was read; write or copy it again and run the same command")
+    }
+}
+
+/// The rows of a split: all there, or as they are decoded.
+enum Decoded {
+    Rows(std::vec::IntoIter<RecordBatch>),
+    Stream(ParquetRecordBatchReader),
+}
+
+impl Decoded {
+    fn next(&mut self) -> Result<Option<RecordBatch>, String> {
+        match self {
+            Decoded::Rows(batches) => Ok(batches.next()),
+            Decoded::Stream(batches) => next(batches),
+        }
     }
 }
 

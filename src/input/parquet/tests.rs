@@ -638,6 +638,43 @@ fn splits_of_any_size_hold_the_same_rows() {
     }
 }
 
+/// Decoders go on where a split ended; whoever comes out of turn, again, in another pass or on another thread gets the
+/// same rows.
+#[test]
+fn splits_are_the_same_rows_in_any_order() {
+    let given = many(Compression::SNAPPY).with(|o| o.split_rows = 70);
+    let file = given.open();
+    let splits = file.splits();
+    let read = |split: &ParquetSplit, need| {
+        let mut ids = Vec::new();
+        let mut visit = |row: Row<'_>| {
+            let trigger = row.parsed.unwrap();
+            ids.push((row.line, trigger.recipient.id.into_owned(), trigger.properties.text()));
+            Ok(())
+        };
+        file.read(split, need, &given.options, &mut visit).unwrap();
+        ids
+    };
+    let in_order: Vec<_> = splits.iter().map(|split| read(split, Need::Everything)).collect();
+    let whole = many(Compression::SNAPPY);
+    assert_eq!(in_order.concat().len(), whole.seen().len());
+    let steps = (0..splits.len() * 7).map(|n| n * 5 % splits.len());
+    for (turn, split) in steps.enumerate() {
+        let need = if turn % 3 == 0 { Need::Keys } else { Need::Everything };
+        assert_eq!(read(&splits[split], need), in_order[split], "split {split} in turn {turn}");
+    }
+    std::thread::scope(|scope| {
+        for offset in 0..4 {
+            let (splits, in_order, read) = (&splits, &in_order, &read);
+            scope.spawn(move || {
+                for split in (offset..splits.len()).step_by(2) {
+                    assert_eq!(read(&splits[split], Need::Everything), in_order[split]);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn every_codec_is_read() {
     let plain = many(Compression::UNCOMPRESSED).seen();
