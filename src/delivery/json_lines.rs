@@ -10,13 +10,13 @@ use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType, Schema, TimeUnit};
 
 use super::options::Compression;
-use crate::triggers::format_micros;
+use crate::triggers::{format_micros, write_string};
 
 /// Encodes the lines of one channel, on any thread.
 pub(super) struct LineEncoder {
     compression: Compression,
     /// What stands before the value of each column: `{"a":`, `,"b":`.
-    keys: Vec<Vec<u8>>,
+    keys: Vec<String>,
 }
 
 /// Whether a column has a form in JSON.
@@ -40,9 +40,9 @@ impl LineEncoder {
     /// An encoder of rows of this schema, whose types are all [`is_supported`].
     pub(super) fn new(schema: &Schema, compression: Compression) -> LineEncoder {
         let key = |(i, name): (usize, &str)| {
-            let mut key = vec![if i == 0 { b'{' } else { b',' }];
-            write_json_string(&mut key, name);
-            key.push(b':');
+            let mut key = String::from(if i == 0 { "{" } else { "," });
+            write_string(name, &mut key);
+            key.push(':');
             key
         };
         let keys = schema.fields().iter().map(|field| field.name().as_str()).enumerate().map(key).collect();
@@ -52,25 +52,25 @@ impl LineEncoder {
     /// The lines of some rows, compressed.
     pub(super) fn encode(&self, rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
         let columns = rows.columns().iter().map(cells).collect::<Result<Vec<_>, _>>()?;
-        let mut lines = Vec::new();
+        let mut lines = String::new();
         for row in 0..rows.num_rows() {
             for (key, column) in self.keys.iter().zip(&columns) {
-                lines.extend_from_slice(key);
+                lines.push_str(key);
                 column.write(row, &mut lines);
             }
-            lines.extend_from_slice(b"}\n");
+            lines.push_str("}\n");
         }
-        Ok(compress(lines, self.compression)?)
+        Ok(compress(lines.into_bytes(), self.compression)?)
     }
 }
 
 impl Cells {
-    fn write(&self, row: usize, out: &mut Vec<u8>) {
+    fn write(&self, row: usize, out: &mut String) {
         match self {
-            Cells::Text(column) if column.is_valid(row) => write_json_string(out, column.value(row)),
-            Cells::Plain(column) if column.is_valid(row) => out.extend_from_slice(column.value(row).as_bytes()),
-            Cells::Times(column) if column.is_valid(row) => write_json_string(out, &format_micros(column.value(row))),
-            _ => out.extend_from_slice(b"null"),
+            Cells::Text(column) if column.is_valid(row) => write_string(column.value(row), out),
+            Cells::Plain(column) if column.is_valid(row) => out.push_str(column.value(row)),
+            Cells::Times(column) if column.is_valid(row) => write_string(&format_micros(column.value(row)), out),
+            _ => out.push_str("null"),
         }
     }
 }
@@ -86,10 +86,6 @@ fn cells(column: &ArrayRef) -> Result<Cells, ArrowError> {
         }
         _ => Ok(Cells::Text(cast(column, &DataType::Utf8)?.as_string().clone())),
     }
-}
-
-fn write_json_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("writing a string to memory cannot fail");
 }
 
 fn compress(lines: Vec<u8>, compression: Compression) -> io::Result<Vec<u8>> {

@@ -208,13 +208,14 @@ impl<'t> Reader<'t> {
         let bytes = self.text.as_bytes();
         let mut escaped = false;
         loop {
+            self.at += plain(bytes.get(self.at..).ok_or(Malformed)?);
             match bytes.get(self.at).ok_or(Malformed)? {
                 b'"' => break,
                 b'\\' => {
                     escaped = true;
                     self.at += 2;
                 }
-                _ => self.at += 1,
+                _ => return Err(Malformed),
             }
         }
         let inside = self.text.get(start..self.at).ok_or(Malformed)?;
@@ -282,31 +283,43 @@ fn code_point(rest: &mut &str) -> Read<char> {
     char::decode_utf16([first].into_iter().chain(second)).next().and_then(Result::ok).ok_or(Malformed)
 }
 
+/// How many bytes at the beginning stand in a JSON string as they are, found many at a time.
+fn plain(bytes: &[u8]) -> usize {
+    const LANES: usize = 16;
+    let special = |b: u8| (b < b' ') | (b == b'"') | (b == b'\\');
+    let any = |chunk: &&[u8; LANES]| chunk.iter().fold(false, |any, byte| any | special(*byte));
+    let whole = bytes.as_chunks::<LANES>().0.iter().take_while(|chunk| !any(chunk)).count() * LANES;
+    whole + bytes[whole..].iter().take_while(|byte| !special(**byte)).count()
+}
+
 /// Appends a JSON string. Text without anything to escape, nearly all of it, is copied in one piece.
 pub(crate) fn write_string(text: &str, out: &mut String) {
     out.push('"');
-    let mut copied = 0;
-    for (at, byte) in text.bytes().enumerate().filter(|(_, b)| *b < 0x20 || matches!(b, b'"' | b'\\')) {
-        out.push_str(&text[copied..at]);
-        copied = at + 1;
-        match byte {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            0x08 => out.push_str("\\b"),
-            0x0c => out.push_str("\\f"),
-            control => {
-                out.push_str("\\u00");
-                out.extend(
-                    [control >> 4, control & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])),
-                );
-            }
+    let mut rest = text;
+    loop {
+        let length = plain(rest.as_bytes());
+        out.push_str(&rest[..length]);
+        let Some(byte) = rest.as_bytes().get(length) else { break };
+        write_escape(*byte, out);
+        rest = &rest[length + 1..];
+    }
+    out.push('"');
+}
+
+fn write_escape(byte: u8, out: &mut String) {
+    match byte {
+        b'"' => out.push_str("\\\""),
+        b'\\' => out.push_str("\\\\"),
+        b'\n' => out.push_str("\\n"),
+        b'\r' => out.push_str("\\r"),
+        b'\t' => out.push_str("\\t"),
+        0x08 => out.push_str("\\b"),
+        0x0c => out.push_str("\\f"),
+        control => {
+            out.push_str("\\u00");
+            out.extend([control >> 4, control & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
         }
     }
-    out.push_str(&text[copied..]);
-    out.push('"');
 }
 
 #[cfg(test)]
@@ -320,9 +333,11 @@ mod tests {
     #[test]
     fn strings_are_escaped_as_serde_json_escapes_them() {
         let text: String = (0u8..128).map(char::from).chain("ÿ€😀".chars()).collect();
-        let mut out = String::new();
-        write_string(&text, &mut out);
-        assert_eq!(out, serde_json::to_string(&text).expect("a string"));
+        for start in (0..text.len()).filter(|start| text.is_char_boundary(*start)) {
+            let mut out = String::new();
+            write_string(&text[start..], &mut out);
+            assert_eq!(out, serde_json::to_string(&text[start..]).expect("a string"));
+        }
     }
 
     /// The object as [`Values`] hold it.
