@@ -1,4 +1,4 @@
-//! A template as a flat program: what runs for every message. See [`super::lower`] and [`super::interpret`].
+//! A template as a flat program: what runs for every message. Made in `lower.rs`, run in `interpret.rs`.
 //!
 //! Values of the data are asked for by slot: the reader knows which column or which name fills it.
 
