@@ -17,6 +17,9 @@ use super::{ParquetSplit, next};
 /// Decoders kept for one row group: splits may come a little out of order.
 const MOST_PARKED: usize = 4;
 
+/// Reading goes forward: nobody comes back to a row group this far behind.
+const LEFT_BEHIND: usize = 2;
+
 /// A decoder of a row group's rows from some row on.
 pub(super) struct Decoder {
     need: Need,
@@ -59,9 +62,20 @@ impl Parked {
         Parked((0..row_groups).map(|_| Mutex::default()).collect())
     }
 
-    /// The decoders of a row group; other splits of it wait until the guard is dropped.
+    /// The decoders of a row group; other splits of it wait until the guard is dropped. Those of a row group that was
+    /// left behind are given up: whoever read out of turn may have left some, and each holds pages.
     pub(super) fn of(&self, row_group: usize) -> MutexGuard<'_, Vec<Decoder>> {
+        let behind = row_group.checked_sub(LEFT_BEHIND).map(|behind| self.0[behind].try_lock());
+        if let Some(Ok(mut behind)) = behind {
+            behind.clear();
+        }
         self.0[row_group].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many decoders are kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.0.iter().map(|parked| parked.lock().unwrap().len()).sum()
     }
 }
 
@@ -71,13 +85,15 @@ pub(super) fn at(parked: &mut Vec<Decoder>, split: &ParquetSplit, need: Need) ->
     Some(parked.remove(position))
 }
 
-/// Keeps a decoder, unless it has come to the end of its row group. The oldest gives way.
+/// Keeps a decoder, unless it has come to the end of its row group: then the others are of no more use either. The oldest
+/// gives way.
 pub(super) fn park(parked: &mut Vec<Decoder>, decoder: Decoder, row_group_rows: u64) {
-    if decoder.row < row_group_rows {
-        parked.push(decoder);
-        if parked.len() > MOST_PARKED {
-            parked.remove(0);
-        }
+    if decoder.row >= row_group_rows {
+        return parked.retain(|other| other.need != decoder.need);
+    }
+    parked.push(decoder);
+    if parked.len() > MOST_PARKED {
+        parked.remove(0);
     }
 }
 
