@@ -7,16 +7,12 @@ use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use retrigger::campaigns::LoadOptions;
-use retrigger::delivery::{Compression, DeliveryOptions, Format};
 use retrigger::eligibility::{Candidate, Clock, History, KeyRule, Pick, Reeligibility, Scratch, decide_key};
-use retrigger::input::{InputOptions, Mapping};
-use retrigger::runs::{RunSettings, StateUse, run};
+use retrigger::runs::{RunSettings, run};
 use retrigger::storage::RealDisk;
-use retrigger::triggers::{Recipient, TimeReader};
+use retrigger::triggers::Recipient;
 
 const ROWS: u64 = 50_000;
 const START_MICROS: i64 = 1_790_000_000_000_000;
@@ -86,30 +82,14 @@ impl Job {
     }
 
     fn settings(&self, out: &Path) -> RunSettings {
-        let input = InputOptions::default();
         RunSettings {
-            campaigns: self.path("campaigns"),
-            load: LoadOptions::default(),
-            inputs: vec![self.path("triggers.ndjson").display().to_string()],
-            input,
-            out: out.to_owned(),
-            state: StateUse::Stateless,
-            delivery: DeliveryOptions { format: Format::Parquet, compression: Compression::Zstd, batch_size: 100_000 },
             clock: Clock::Event,
-            as_of: START_MICROS + 30 * 86_400_000_000,
-            as_of_given: true,
-            max_age_micros: None,
-            since: None,
-            until: None,
-            default_time_is_as_of: false,
-            max_bad: None,
-            run_id: None,
-            exclude: None,
-            dry_run: false,
-            wait_lock: Duration::ZERO,
-            record_only: false,
-            allow_consumed: false,
-            new_state_id: 0,
+            ..RunSettings::new(
+                self.path("campaigns"),
+                vec![self.path("triggers.ndjson").display().to_string()],
+                out.to_owned(),
+                START_MICROS + 30 * 86_400_000_000,
+            )
         }
     }
 }

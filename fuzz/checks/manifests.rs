@@ -2,13 +2,10 @@
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
-use retrigger::campaigns::LoadOptions;
-use retrigger::delivery::{Compression, DeliveryOptions, Format};
-use retrigger::eligibility::Clock;
+use retrigger::delivery::DeliveryOptions;
 use retrigger::error::Kind;
-use retrigger::runs::{RunSettings, StateUse, run, verify};
+use retrigger::runs::{RunSettings, run, verify};
 use retrigger::storage::RealDisk;
 
 use super::files::{self, Files};
@@ -67,27 +64,14 @@ pub fn check(input: &[u8]) {
 
 fn settings(site: &Path) -> RunSettings {
     RunSettings {
-        campaigns: site.join("campaigns"),
-        load: LoadOptions::default(),
-        inputs: vec![site.join("in.ndjson").display().to_string()],
         input: rows::options(site),
-        out: site.join("out"),
-        state: StateUse::Stateless,
-        delivery: DeliveryOptions { format: Format::Parquet, compression: Compression::Zstd, batch_size: 100 },
-        clock: Clock::Run,
-        as_of: 0,
-        as_of_given: true,
-        max_age_micros: None,
-        since: None,
-        until: None,
-        default_time_is_as_of: false,
-        max_bad: None,
-        run_id: None,
-        exclude: None,
-        dry_run: false,
-        wait_lock: Duration::ZERO,
-        record_only: false,
-        allow_consumed: false,
+        delivery: DeliveryOptions { batch_size: 100, ..DeliveryOptions::default() },
         new_state_id: 7,
+        ..RunSettings::new(
+            site.join("campaigns"),
+            vec![site.join("in.ndjson").display().to_string()],
+            site.join("out"),
+            0,
+        )
     }
 }

@@ -59,6 +59,13 @@ pub struct DeliveryOptions {
     pub batch_size: u64,
 }
 
+impl Default for DeliveryOptions {
+    /// Parquet, zstd, 100,000 messages a file.
+    fn default() -> DeliveryOptions {
+        DeliveryOptions { format: Format::Parquet, compression: Compression::Zstd, batch_size: 100_000 }
+    }
+}
+
 impl DeliveryOptions {
     /// Refuses what does not go together (kind `Usage`).
     pub fn check(&self) -> Result<()> {

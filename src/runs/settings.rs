@@ -94,6 +94,34 @@ pub struct RunSettings {
 }
 
 impl RunSettings {
+    /// A run without a state and without anything that is optional, as the command line has it.
+    pub fn new(campaigns: PathBuf, inputs: Vec<String>, out: PathBuf, as_of: Micros) -> RunSettings {
+        RunSettings {
+            campaigns,
+            load: LoadOptions::default(),
+            inputs,
+            input: InputOptions::default(),
+            out,
+            state: StateUse::Stateless,
+            delivery: DeliveryOptions::default(),
+            clock: Clock::Run,
+            as_of,
+            as_of_given: true,
+            max_age_micros: None,
+            since: None,
+            until: None,
+            default_time_is_as_of: false,
+            max_bad: None,
+            run_id: None,
+            exclude: None,
+            dry_run: false,
+            wait_lock: Duration::ZERO,
+            record_only: false,
+            allow_consumed: false,
+            new_state_id: 0,
+        }
+    }
+
     /// Everything that decides what a run says, apart from the contents of its files: part of its identity.
     pub fn semantic_flags(&self) -> Value {
         let mapping = &self.input.mapping;

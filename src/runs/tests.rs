@@ -3,22 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tempfile::TempDir;
 
 use super::*;
-use crate::campaigns::LoadOptions;
 use crate::delivery::{Compression, DeliveryOptions, Format};
-use crate::eligibility::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::input::{InputOptions, Mapping};
+use crate::input::InputOptions;
 use crate::pipeline::ReceiptSource;
 use crate::state::State;
 use crate::storage::testing::{FailingDisk, Step};
 use crate::storage::{Disk, RealDisk};
-use crate::triggers::TimeReader;
 
 /// A folder with a campaign, some days of triggers, a state and an output folder.
 struct Place {
@@ -48,38 +43,17 @@ impl Place {
 
     fn settings(&self, day: u8) -> RunSettings {
         RunSettings {
-            campaigns: self.path("campaigns"),
-            load: LoadOptions::default(),
-            inputs: vec![self.path(&format!("day{day}.ndjson")).to_string_lossy().into_owned()],
-            input: InputOptions {
-                format: None,
-                mapping: Mapping::default(),
-                body: None,
-                times: TimeReader { zone: TimeZone::UTC, epoch_unit: None },
-                carry: Vec::new(),
-                trigger_id_from: Vec::new(),
-                split_bytes: 1 << 20,
-                split_rows: 1000,
-                spool: PathBuf::new(),
-            },
-            out: self.path("out"),
+            input: InputOptions { split_rows: 1000, ..InputOptions::default() },
             state: StateUse::Folder { path: self.path("state"), create: true },
             delivery: DeliveryOptions { format: Format::Ndjson, compression: Compression::None, batch_size: 10 },
-            clock: Clock::Run,
-            as_of: 1_800_000_000_000_000 + i64::from(day),
-            as_of_given: true,
-            max_age_micros: None,
-            since: None,
-            until: None,
-            default_time_is_as_of: false,
-            max_bad: None,
             run_id: Some(format!("day-{day}")),
-            exclude: None,
-            dry_run: false,
-            wait_lock: Duration::ZERO,
-            record_only: false,
-            allow_consumed: false,
             new_state_id: 5,
+            ..RunSettings::new(
+                self.path("campaigns"),
+                vec![self.path(&format!("day{day}.ndjson")).to_string_lossy().into_owned()],
+                self.path("out"),
+                1_800_000_000_000_000 + i64::from(day),
+            )
         }
     }
 

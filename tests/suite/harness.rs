@@ -9,7 +9,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow_array::builder::{StringBuilder, StructBuilder, TimestampMicrosecondBuilder};
 use arrow_array::cast::AsArray;
@@ -18,11 +17,9 @@ use arrow_schema::{DataType, Field, Fields, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
-use retrigger::campaigns::LoadOptions;
-use retrigger::delivery::{Compression, DeliveryOptions, Format};
 use retrigger::eligibility::Clock;
 use retrigger::error::Error;
-use retrigger::input::{InputOptions, Mapping};
+use retrigger::input::InputOptions;
 use retrigger::runs::{RunOutcome, RunSettings, StateUse, run, verify};
 use retrigger::storage::{Disk, DiskFile, DiskLock, RealDisk};
 use retrigger::triggers::{TimeReader, format_micros};
@@ -315,38 +312,9 @@ impl Site {
     /// A stateless run of these inputs on the run clock, at the end of a day after every time that tests use.
     pub fn settings(&self, inputs: &[String]) -> RunSettings {
         RunSettings {
-            campaigns: self.path("campaigns"),
-            load: LoadOptions::default(),
-            inputs: inputs.to_vec(),
-            input: InputOptions {
-                format: None,
-                mapping: Mapping::default(),
-                body: None,
-                times: TimeReader::default(),
-                carry: Vec::new(),
-                trigger_id_from: Vec::new(),
-                split_bytes: 1 << 20,
-                split_rows: 1 << 16,
-                spool: PathBuf::new(),
-            },
-            out: self.path("out"),
-            state: StateUse::Stateless,
-            delivery: DeliveryOptions { format: Format::Parquet, compression: Compression::Zstd, batch_size: 100_000 },
-            clock: Clock::Run,
-            as_of: at("2026-12-01T00:00:00Z"),
-            as_of_given: true,
-            max_age_micros: None,
-            since: None,
-            until: None,
-            default_time_is_as_of: false,
-            max_bad: None,
-            run_id: None,
-            exclude: None,
-            dry_run: false,
-            wait_lock: Duration::ZERO,
-            record_only: false,
-            allow_consumed: false,
+            input: InputOptions { split_bytes: 1 << 20, split_rows: 1 << 16, ..InputOptions::default() },
             new_state_id: 7,
+            ..RunSettings::new(self.path("campaigns"), inputs.to_vec(), self.path("out"), at("2026-12-01T00:00:00Z"))
         }
     }
 

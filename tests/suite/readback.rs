@@ -5,20 +5,16 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampMicrosecondType, UInt64Type};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, TimeUnit};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use retrigger::campaigns::LoadOptions;
 use retrigger::delivery::{Compression, DeliveryOptions, FileKind, Format};
-use retrigger::eligibility::Clock;
-use retrigger::input::{InputOptions, Mapping};
+use retrigger::input::InputOptions;
 use retrigger::runs::{RunManifest, RunSettings, StateUse, run, verify};
 use retrigger::storage::RealDisk;
-use retrigger::triggers::TimeReader;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -78,38 +74,21 @@ impl Ran {
 fn settings(folder: &Path, delivery: DeliveryOptions) -> RunSettings {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     RunSettings {
-        campaigns: fixtures.join("campaigns"),
-        load: LoadOptions::default(),
-        inputs: vec![fixtures.join("triggers").to_string_lossy().into_owned()],
         input: InputOptions {
-            format: None,
-            mapping: Mapping::default(),
-            body: None,
-            times: TimeReader { zone: jiff::tz::TimeZone::UTC, epoch_unit: None },
             carry: vec!["email".into(), "attributes".into()],
-            trigger_id_from: Vec::new(),
             split_bytes: 64 << 10,
             split_rows: 1000,
-            spool: PathBuf::new(),
+            ..InputOptions::default()
         },
-        out: folder.join("out"),
         state: StateUse::Folder { path: folder.join("state"), create: true },
         delivery,
-        clock: Clock::Run,
-        as_of: "2026-11-23T02:00:00Z".parse::<jiff::Timestamp>().unwrap().as_microsecond(),
-        as_of_given: true,
-        max_age_micros: None,
-        since: None,
-        until: None,
-        default_time_is_as_of: false,
-        max_bad: None,
-        run_id: None,
-        exclude: None,
-        dry_run: false,
-        wait_lock: Duration::ZERO,
-        record_only: false,
-        allow_consumed: false,
         new_state_id: 1,
+        ..RunSettings::new(
+            fixtures.join("campaigns"),
+            vec![fixtures.join("triggers").to_string_lossy().into_owned()],
+            folder.join("out"),
+            "2026-11-23T02:00:00Z".parse::<jiff::Timestamp>().unwrap().as_microsecond(),
+        )
     }
 }
 
