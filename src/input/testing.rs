@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use crate::input::line::{self, Rules};
-use crate::input::{InputOptions, Inputs, Mapping};
+use crate::input::{InputOptions, Inputs};
 use crate::pipeline::{Need, Row, SplitLines, TriggerSource};
-use crate::triggers::{Properties, Reason, Rejection, TimeReader, Trigger};
+use crate::triggers::{Properties, Reason, Rejection, Trigger};
 
 /// A trigger as plain values.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,17 +63,7 @@ pub(super) fn seen(trigger: &Trigger<'_>) -> Seen {
 }
 
 pub(super) fn options() -> InputOptions {
-    InputOptions {
-        format: None,
-        mapping: Mapping::default(),
-        body: None,
-        times: TimeReader::default(),
-        carry: Vec::new(),
-        trigger_id_from: Vec::new(),
-        split_bytes: 1 << 20,
-        split_rows: 1000,
-        spool: std::env::temp_dir().join("never-used"),
-    }
+    InputOptions { split_rows: 1000, spool: std::env::temp_dir().join("never-used"), ..InputOptions::default() }
 }
 
 pub(super) fn words(words: &[&str]) -> Vec<String> {

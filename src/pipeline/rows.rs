@@ -319,10 +319,7 @@ impl MessageRows {
         let first = FIXED_TEXTS + self.carried;
         for (index, place) in places.iter().enumerate() {
             if let Err(stop) = render(index, &mut self.columns.texts[first + place].text) {
-                for place in &places[..=index] {
-                    let column = &mut self.columns.texts[first + place];
-                    column.text.truncate(column.start());
-                }
+                self.forget(&places[..=index]);
                 return Err(stop);
             }
         }

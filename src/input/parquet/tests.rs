@@ -22,23 +22,13 @@ use parquet::schema::parser::parse_message_type;
 use tempfile::TempDir;
 
 use super::*;
-use crate::input::{Mapping, PropertiesFrom};
-use crate::triggers::{EpochUnit, Properties, Rejection, TimeReader};
+use crate::input::PropertiesFrom;
+use crate::triggers::{EpochUnit, Properties, Rejection};
 
 type Column = (&'static str, ArrayRef);
 
 fn options() -> InputOptions {
-    InputOptions {
-        format: None,
-        mapping: Mapping::default(),
-        body: None,
-        times: TimeReader::default(),
-        carry: Vec::new(),
-        trigger_id_from: Vec::new(),
-        split_bytes: 1 << 20,
-        split_rows: 1 << 20,
-        spool: PathBuf::new(),
-    }
+    InputOptions { split_rows: 1 << 20, ..InputOptions::default() }
 }
 
 /// A file in a folder of its own, and how it is to be read.
