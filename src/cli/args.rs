@@ -152,6 +152,9 @@ pub struct RunArgs {
     /// Worker threads; by default one a core
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Memory that the run may take, such as `512MiB`; by default three quarters of what there is
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
     /// Commit nothing when more triggers than this are rejected or failed
     #[arg(long, value_name = "N|P%")]
     pub max_bad: Option<String>,

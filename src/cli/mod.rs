@@ -57,12 +57,10 @@ fn dispatch(args: Args) -> Result<u8> {
 
 fn run(args: &RunArgs) -> Result<u8> {
     let settings = settings::run(args, now_micros(), random_id())?;
-    if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
-            .build_global()
-            .map_err(|e| Error::new(Kind::Internal, "cannot start the worker threads").caused_by(e))?;
-    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(settings::threads(args.threads, settings.memory))
+        .build_global()
+        .map_err(|e| Error::new(Kind::Internal, "cannot start the worker threads").caused_by(e))?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let progress = ShownProgress::new(args.quiet, args.verbose > 0);
     let finished = runs::run(disk, &settings, &progress);

@@ -146,6 +146,10 @@ fn push_costs(text: &mut String, summary: &Summary) {
         summary.batches,
         summary.peak_rss_bytes.map(|b| format!(", peak memory {}", bytes_text(b))).unwrap_or_default()
     );
+    if summary.spilled_bytes > 0 {
+        let _ =
+            writeln!(text, "  {} found no room under `--memory` and went to a file", bytes_text(summary.spilled_bytes));
+    }
 }
 
 /// A check without faults.

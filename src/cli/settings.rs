@@ -1,11 +1,14 @@
 //! What the user typed → what the program will do. Everything that can be wrong with a flag is wrong here.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::args::{
     CheckArgs, ClockArg, CompressionArg, EpochUnitArg, EscapeArg, FormatArg, InputArgs, InputFormatArg, OnMissingArg,
@@ -16,6 +19,7 @@ use crate::delivery::{Compression, DeliveryOptions, Format, MAX_SEGMENT_BYTES, p
 use crate::eligibility::{Clock, parse_duration_seconds};
 use crate::error::{Error, IoContext, Kind, Result, nearest};
 use crate::input::{InputFormat, InputOptions, Mapping, PropertiesFrom};
+use crate::pipeline::Memory;
 use crate::runs::{CheckSettings, MaxBad, RenderSettings, RenderWhat, RunSettings, StateUse};
 use crate::templates::{Escape, OnMissing};
 use crate::triggers::{EpochUnit, MICROS_PER_SECOND, Micros, TimeReader};
@@ -68,6 +72,7 @@ pub fn run(args: &RunArgs, now: Micros, new_state_id: u128) -> Result<RunSetting
         wait_lock: duration("--wait-lock", &args.wait_lock)?,
         record_only: args.record_only,
         allow_consumed: args.allow_consumed,
+        memory: args.memory.as_deref().map_or_else(|| Ok(default_memory()), memory)?,
         new_state_id,
         input,
     })
@@ -158,6 +163,37 @@ fn max_bad(text: &str) -> Result<MaxBad> {
         },
         None => text.parse().map(MaxBad::Count).map_err(|_| wrong()),
     }
+}
+
+fn memory(text: &str) -> Result<u64> {
+    let wrong = |why: String| usage(format!("`--memory {text}`: {why}"));
+    let size: ByteSize = text.parse().map_err(|_| wrong("expected a size such as `512MiB` or `4GB`".to_owned()))?;
+    if size.as_u64() < Memory::LEAST {
+        return Err(wrong(format!("a run needs at least {}MiB", Memory::LEAST >> 20)));
+    }
+    Ok(size.as_u64())
+}
+
+/// Memory that a worker thread takes while it reads, renders and encodes, at most in ordinary runs.
+const THREAD_BYTES: u64 = 64 << 20;
+
+/// Worker threads: as many as asked for, or else one a core, as far as there is memory for them.
+pub fn threads(asked: Option<NonZeroUsize>, memory: u64) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let fitting = usize::try_from(memory / THREAD_BYTES).unwrap_or(usize::MAX).max(1);
+    asked.map_or_else(|| cores().min(fitting), NonZeroUsize::get)
+}
+
+/// Three quarters of the machine's memory, or of what the control group of this process may take.
+fn default_memory() -> u64 {
+    let system =
+        System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
+    let there = match system.cgroup_limits() {
+        Some(limits) => limits.total_memory.min(system.total_memory()),
+        None => system.total_memory(),
+    };
+    // A system that does not tell has no ceiling.
+    if there == 0 { u64::MAX } else { (there / 4 * 3).max(Memory::LEAST) }
 }
 
 /// `--mapping FILE.json`: the same names as the flags, which override it.

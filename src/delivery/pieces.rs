@@ -18,7 +18,7 @@ pub const LEDGER_GROUP_ROWS: usize = 100_000;
 
 /// Bytes of text in a piece, at most; a single larger row goes alone. Keeps memory bounded where bodies are large, and
 /// the 32-bit offsets of a text column far from their end.
-pub const GROUP_TEXT_BYTES: usize = 64 << 20;
+pub const GROUP_TEXT_BYTES: usize = 16 << 20;
 
 /// Rows of one piece, not yet copied together.
 pub struct Piece {

@@ -1,24 +1,31 @@
 //! The second pass: one bucket at a time, a sort and a scan, the index asked once per key.
 
-use super::keys::{Record, SplitKeys};
+use super::keys::{Placed, SplitKeys};
+use super::memory::Memory;
 use super::rules::Rules;
-use super::verdicts::{BlockedTrigger, Decided};
+use super::verdicts::{Decided, Note, NotesToSpill};
 use crate::campaigns::Campaign;
 use crate::eligibility::{
     Candidate, EligibilityIndex, History, IndexKey, KeyHistory, Scratch, StoredAssignment, Verdict, decide_key,
 };
+use crate::error::Result;
 
-/// A record and the split it came from.
-type Placed = (u32, Record);
-
-/// Decides a bucket: verdicts and blocking receipts go to their splits.
-pub fn decide_bucket(rules: &Rules, index: &EligibilityIndex, splits: &[SplitKeys], bucket: usize) {
-    let mut records: Vec<Placed> = Vec::with_capacity(splits.iter().map(|s| s.bucket(bucket).len()).sum());
+/// Decides a bucket: verdicts and notes go to their splits.
+pub fn decide_bucket(
+    rules: &Rules,
+    index: &EligibilityIndex,
+    splits: &[SplitKeys],
+    bucket: usize,
+    memory: &Memory<'_>,
+    spill: &NotesToSpill<'_>,
+) -> Result<()> {
+    let buckets = bucket..bucket + 1;
+    let mut records: Vec<Placed> = Vec::with_capacity(splits.iter().map(|s| s.count(&buckets)).sum());
     for (split, keys) in splits.iter().enumerate() {
-        records.extend(keys.bucket(bucket).iter().map(|record| (split as u32, *record)));
+        keys.visit(buckets.clone(), memory, |record| records.push((split as u32, record)))?;
     }
     records.sort_unstable_by_key(|(split, r)| (r.hash, r.campaign(), r.at, *split, r.ordinal));
-    let mut blocked: Vec<(u32, BlockedTrigger)> = Vec::new();
+    let mut notes: Vec<(u32, Note)> = Vec::new();
     let mut candidates = Vec::new();
     let mut scratch = Scratch::default();
     // Asked once: the map looks into all its shards to answer.
@@ -31,16 +38,11 @@ pub fn decide_bucket(rules: &Rules, index: &EligibilityIndex, splits: &[SplitKey
         };
         decide_records(rules, &history, key, &mut candidates, &mut scratch, |(split, record), variant, verdict| {
             splits[*split as usize].verdicts.set(record.ordinal, Decided::of(verdict, variant));
-            if let Verdict::Refused { blocked: Some(by), .. } = verdict {
-                blocked.push((*split, BlockedTrigger::new(record.ordinal, by)));
-            }
+            notes.extend(Note::of(record.ordinal, verdict).map(|note| (*split, note)));
         });
     }
-    blocked.sort_unstable_by_key(|(split, _)| *split);
-    for of_split in blocked.chunk_by(|a, b| a.0 == b.0) {
-        let triggers: Vec<BlockedTrigger> = of_split.iter().map(|(_, blocked)| *blocked).collect();
-        splits[of_split[0].0 as usize].verdicts.add_blocked(&triggers);
-    }
+    notes.sort_unstable_by_key(|(split, _)| *split);
+    spill.add(&notes, &|split| &splits[split as usize].verdicts)
 }
 
 fn decide_records(

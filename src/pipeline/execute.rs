@@ -1,16 +1,20 @@
 //! A whole run through the engine: keys, index, decisions, rendering, in that order.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::decide::decide_bucket;
 use super::keys::{SplitKeys, read_keys};
-use super::ledger::{Ledger, Tally};
-use super::render::{Receipt, RenderTask, SplitOutput};
+use super::ledger::Ledger;
+use super::memory::Memory;
+use super::render::Receipt;
 use super::rows::Schemas;
 use super::rules::Rules;
-use super::seams::{DeliverySink, LinesFile, ReceiptSink, ReceiptSource, StoredOutcome, TriggerSource};
+use super::seams::{DeliverySink, ReceiptSink, ReceiptSource, StoredOutcome, TriggerSource};
+use super::verdicts::NotesToSpill;
+use super::windows::render_all;
 use crate::eligibility::{EligibilityIndex, IndexKey, KeyFilter, StoredAssignment};
 use crate::error::Result;
 use crate::ids::BUCKETS;
@@ -35,11 +39,8 @@ pub struct Executed {
     pub phases: Vec<(&'static str, Duration)>,
 }
 
-/// Splits that are rendered and encoded at once, per thread: the bound on rows held outside the sink.
-const IN_FLIGHT_PER_THREAD: usize = 2;
-
 /// Decides and renders every trigger of `source` and hands the rows to `sink`. `known` is what the state knows; without a
-/// state there is none, and no receipts are kept.
+/// state there is none, and no receipts are kept. Memory has no ceiling: see [`Execution`].
 pub fn execute<S: DeliverySink>(
     rules: &Rules,
     schemas: &Schemas,
@@ -50,94 +51,145 @@ pub fn execute<S: DeliverySink>(
 ) -> Result<Executed> {
     let mut receipts = Vec::new();
     let kept = known.map(|_| &mut receipts as &mut dyn ReceiptSink);
-    let mut executed = execute_into(rules, schemas, source, known, kept, sink, progress)?;
+    let memory = Memory::unlimited();
+    let mut executed = Execution { rules, schemas, source, known, memory: &memory, progress }.run(kept, sink)?;
     executed.receipts = receipts;
     Ok(executed)
 }
 
-/// As [`execute`], with the receipts handed to `receipts` as they come, if anybody wants them.
-pub fn execute_into<S: DeliverySink>(
-    rules: &Rules,
-    schemas: &Schemas,
-    source: &dyn TriggerSource,
-    known: Option<&dyn ReceiptSource>,
-    receipts: Option<&mut dyn ReceiptSink>,
-    sink: &mut S,
-    progress: &dyn Progress,
-) -> Result<Executed> {
-    let mut clock = PhaseClock::default();
-    let mut splits = clock.time("keys", || keys_phase(rules, source, known.is_some(), progress))?;
-    let index = clock.time("index", || index_phase(rules, known, &splits))?;
-    clock.time("decide", || decide_phase(rules, &index, &mut splits));
-    drop(index);
-    let mut executed =
-        clock.time("render", || render_phase(rules, schemas, source, &splits, receipts, sink, progress))?;
-    executed.phases = clock.0;
-    Ok(executed)
+/// What a run works with.
+pub struct Execution<'a> {
+    /// The rules.
+    pub rules: &'a Rules,
+    /// What the rows look like.
+    pub schemas: &'a Schemas,
+    /// The triggers.
+    pub source: &'a dyn TriggerSource,
+    /// What the state knows, if there is one.
+    pub known: Option<&'a dyn ReceiptSource>,
+    /// How much may be held.
+    pub memory: &'a Memory<'a>,
+    /// Who hears of it.
+    pub progress: &'a dyn Progress,
+}
+
+impl Execution<'_> {
+    /// Decides and renders. Rows go to `sink`, receipts to `receipts` as they come, if anybody wants them.
+    pub fn run<S: DeliverySink>(&self, receipts: Option<&mut dyn ReceiptSink>, sink: &mut S) -> Result<Executed> {
+        let mut clock = PhaseClock::default();
+        let mut splits = clock.time("keys", || self.read_keys())?;
+        self.decide(&splits, &mut clock)?;
+        splits.iter_mut().for_each(SplitKeys::forget_records);
+        let tally = clock.time("render", || render_all(self, &splits, receipts, sink))?;
+        let ids: Vec<&str> = self.rules.campaigns.loaded.iter().map(|c| c.id.as_str()).collect();
+        let channels: Vec<&str> = self.schemas.channels.iter().map(|(name, _)| name.as_str()).collect();
+        let triggers = splits.iter().map(|s| s.verdicts.len() as u64).sum();
+        Ok(Executed {
+            ledger: tally.ledger(&ids, &channels, triggers),
+            receipts: Vec::new(),
+            unknown_fields: splits.iter().map(|s| s.lines.unknown_fields).sum(),
+            phases: clock.0,
+        })
+    }
+
+    /// Bytes of the input.
+    pub(super) fn total_bytes(&self) -> u64 {
+        (0..self.source.splits()).map(|split| self.source.split_bytes(split)).sum()
+    }
+
+    fn read_keys(&self) -> Result<Vec<SplitKeys>> {
+        self.progress.phase("reading keys", self.total_bytes());
+        let keys: Vec<Result<SplitKeys>> = (0..self.source.splits())
+            .into_par_iter()
+            .map(|split| {
+                let keys = read_keys(self.rules, self.source, split, self.known.is_some(), self.memory)?;
+                self.progress.advance(keys.verdicts.len() as u64, self.source.split_bytes(split));
+                Ok(keys)
+            })
+            .collect();
+        keys.into_iter().collect()
+    }
+
+    /// Decides every bucket, as many at a time as the index has room for.
+    fn decide(&self, splits: &[SplitKeys], clock: &mut PhaseClock) -> Result<()> {
+        let notes = NotesToSpill::new(self.memory);
+        for buckets in self.bucket_ranges(splits) {
+            let index = clock.time("index", || self.load_index(splits, &buckets))?;
+            clock.time("decide", || {
+                let decide = |bucket| decide_bucket(self.rules, &index, splits, bucket, self.memory, &notes);
+                buckets.into_par_iter().map(decide).collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
+            })?;
+        }
+        notes.finish(&|split| &splits[split as usize].verdicts)
+    }
+
+    /// All buckets in ranges, so that the histories of a range's keys fit into memory. One bucket is the least.
+    fn bucket_ranges(&self, splits: &[SplitKeys]) -> Vec<Range<usize>> {
+        let room = self.known.map_or(u64::MAX, |_| self.memory.index_keys());
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        let mut keys = 0;
+        for bucket in 0..BUCKETS {
+            let of_bucket = splits.iter().map(|split| split.count(&(bucket..bucket + 1)) as u64).sum::<u64>();
+            match ranges.last_mut().filter(|_| keys + of_bucket <= room) {
+                Some(range) => (range.end, keys) = (bucket + 1, keys + of_bucket),
+                None => {
+                    ranges.push(bucket..bucket + 1);
+                    keys = of_bucket;
+                }
+            }
+        }
+        ranges
+    }
+
+    /// What the keys of some buckets have received before.
+    fn load_index(&self, splits: &[SplitKeys], buckets: &Range<usize>) -> Result<EligibilityIndex> {
+        let index = EligibilityIndex::default();
+        let Some(known) = self.known.filter(|known| known.pieces() > 0) else { return Ok(index) };
+        let filter = self.filter(splits, buckets)?;
+        let mut wanted = [false; BUCKETS];
+        buckets.clone().for_each(|bucket| wanted[bucket] = splits.iter().any(|s| s.count(&(bucket..bucket + 1)) > 0));
+        let loaded: Vec<Result<()>> = (0..known.pieces())
+            .into_par_iter()
+            .map(|piece| {
+                known.read(piece, &wanted, &mut |receipt| {
+                    let Some(number) = self.rules.numbers.get(receipt.campaign_id).copied() else { return };
+                    if wanted[receipt.key.bucket()] && filter.may_contain(receipt.key.within_bucket()) {
+                        let assignment = assignment_of(self.rules, number, receipt.outcome, receipt.variant);
+                        let key = IndexKey::new(receipt.key, number);
+                        index.add(key, receipt.received_at, assignment, receipt.trigger_hash);
+                    }
+                })
+            })
+            .collect();
+        loaded.into_iter().collect::<Result<()>>()?;
+        Ok(index)
+    }
+
+    /// The recipients of some buckets.
+    fn filter(&self, splits: &[SplitKeys], buckets: &Range<usize>) -> Result<KeyFilter> {
+        let mut filter = KeyFilter::for_recipients(splits.iter().map(|s| s.count(buckets)).sum());
+        for split in splits {
+            split.visit(buckets.clone(), self.memory, |record| filter.insert(record.hash))?;
+        }
+        Ok(filter)
+    }
 }
 
 #[derive(Default)]
 struct PhaseClock(Vec<(&'static str, Duration)>);
 
 impl PhaseClock {
+    /// Adds the time that some work takes to its phase.
     fn time<T>(&mut self, name: &'static str, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let done = work();
-        self.0.push((name, start.elapsed()));
+        let spent = start.elapsed();
+        match self.0.iter_mut().find(|(phase, _)| *phase == name) {
+            Some((_, time)) => *time += spent,
+            None => self.0.push((name, spent)),
+        }
         done
     }
-}
-
-fn total_bytes(source: &dyn TriggerSource) -> u64 {
-    (0..source.splits()).map(|split| source.split_bytes(split)).sum()
-}
-
-fn keys_phase(
-    rules: &Rules,
-    source: &dyn TriggerSource,
-    sticky: bool,
-    progress: &dyn Progress,
-) -> Result<Vec<SplitKeys>> {
-    progress.phase("reading keys", total_bytes(source));
-    let keys: Vec<Result<SplitKeys>> = (0..source.splits())
-        .into_par_iter()
-        .map(|split| {
-            let keys = read_keys(rules, source, split, sticky)?;
-            progress.advance(keys.verdicts.len() as u64, source.split_bytes(split));
-            Ok(keys)
-        })
-        .collect();
-    keys.into_iter().collect()
-}
-
-fn index_phase(rules: &Rules, receipts: Option<&dyn ReceiptSource>, splits: &[SplitKeys]) -> Result<EligibilityIndex> {
-    let index = EligibilityIndex::default();
-    let Some(receipts) = receipts.filter(|r| r.pieces() > 0) else { return Ok(index) };
-    let mut buckets = [false; BUCKETS];
-    let mut filter = KeyFilter::for_recipients(splits.iter().map(|s| s.records().len()).sum());
-    for split in splits {
-        split.mark_buckets(&mut buckets);
-        split.records().iter().for_each(|record| filter.insert(record.hash));
-    }
-    let loaded: Vec<Result<()>> = (0..receipts.pieces())
-        .into_par_iter()
-        .map(|piece| {
-            receipts.read(piece, &buckets, &mut |receipt| {
-                let Some(number) = rules.numbers.get(receipt.campaign_id).copied() else { return };
-                if filter.may_contain(receipt.key.within_bucket()) {
-                    let assignment = assignment_of(rules, number, receipt.outcome, receipt.variant);
-                    index.add(
-                        IndexKey::new(receipt.key, number),
-                        receipt.received_at,
-                        assignment,
-                        receipt.trigger_hash,
-                    );
-                }
-            })
-        })
-        .collect();
-    loaded.into_iter().collect::<Result<()>>()?;
-    Ok(index)
 }
 
 fn assignment_of(rules: &Rules, number: u16, outcome: StoredOutcome, variant: Option<&str>) -> StoredAssignment {
@@ -148,124 +200,6 @@ fn assignment_of(rules: &Rules, number: u16, outcome: StoredOutcome, variant: Op
             known.map_or(StoredAssignment::Received, StoredAssignment::Variant)
         }
     }
-}
-
-/// Decides every bucket; what remains of the keys are the verdicts.
-fn decide_phase(rules: &Rules, index: &EligibilityIndex, splits: &mut [SplitKeys]) {
-    let decided = &*splits;
-    (0..BUCKETS).into_par_iter().for_each(|bucket| decide_bucket(rules, index, decided, bucket));
-    splits.iter_mut().for_each(SplitKeys::forget_records);
-}
-
-/// First line of every split in its file, from 1.
-fn first_lines(source: &dyn TriggerSource, splits: &[SplitKeys]) -> Vec<u64> {
-    let mut next = 1;
-    let mut file = None;
-    splits
-        .iter()
-        .enumerate()
-        .map(|(split, keys)| {
-            if file != Some(source.file_of(split)) {
-                (file, next) = (Some(source.file_of(split)), 1);
-            }
-            let first = next;
-            next += keys.lines.lines;
-            first
-        })
-        .collect()
-}
-
-fn render_phase<'s, S: DeliverySink>(
-    rules: &Rules,
-    schemas: &Schemas,
-    source: &dyn TriggerSource,
-    splits: &[SplitKeys],
-    receipts: Option<&'s mut (dyn ReceiptSink + '_)>,
-    sink: &'s mut S,
-    progress: &dyn Progress,
-) -> Result<Executed> {
-    progress.phase("rendering", total_bytes(source));
-    let lines = first_lines(source, splits);
-    let keep_receipts = receipts.is_some();
-    let render = |split: usize| -> Result<SplitOutput> {
-        let (verdicts, first_line) = (&splits[split].verdicts, lines[split]);
-        let blocked = &verdicts.take_blocked();
-        let output =
-            RenderTask { rules, schemas, source, split, first_line, verdicts, blocked, keep_receipts }.run()?;
-        progress.advance(verdicts.len() as u64, source.split_bytes(split));
-        Ok(output)
-    };
-    let tally = Tally::new(rules.campaigns.loaded.len(), schemas.channels.len());
-    let mut collector = Collector { sink, receipts, pieces: Vec::new(), waiting: Vec::new(), tally };
-    let in_flight = rayon::current_num_threads() * IN_FLIGHT_PER_THREAD;
-    for window in (0..splits.len()).collect::<Vec<_>>().chunks(in_flight.max(1)) {
-        // What the window before produced is encoded and written while this one is rendered.
-        let (outputs, written) = rayon::join(
-            || window.par_iter().map(|split| render(*split)).collect::<Vec<Result<SplitOutput>>>(),
-            || collector.write(),
-        );
-        written?;
-        outputs.into_iter().try_for_each(|output| collector.collect(output?))?;
-    }
-    let tally = collector.finish()?;
-    let ids: Vec<&str> = rules.campaigns.loaded.iter().map(|c| c.id.as_str()).collect();
-    let channels: Vec<&str> = schemas.channels.iter().map(|(name, _)| name.as_str()).collect();
-    let triggers = splits.iter().map(|s| s.verdicts.len() as u64).sum();
-    let unknown_fields = splits.iter().map(|s| s.lines.unknown_fields).sum();
-    Ok(Executed {
-        ledger: tally.ledger(&ids, &channels, triggers),
-        receipts: Vec::new(),
-        unknown_fields,
-        phases: Vec::new(),
-    })
-}
-
-/// Takes what splits produce, in source order, to where it goes.
-struct Collector<'s, 'r, S: DeliverySink> {
-    sink: &'s mut S,
-    receipts: Option<&'s mut (dyn ReceiptSink + 'r)>,
-    /// Pieces that are full, and receipts, not yet handed on.
-    pieces: Vec<S::Piece>,
-    waiting: Vec<Receipt>,
-    tally: Tally,
-}
-
-impl<S: DeliverySink> Collector<'_, '_, S> {
-    fn collect(&mut self, output: SplitOutput) -> Result<()> {
-        for (table, rows) in output.tables {
-            self.pieces.extend(self.sink.cut(table, rows)?);
-        }
-        self.sink.append_lines(LinesFile::Rejected, &output.rejected)?;
-        self.sink.append_lines(LinesFile::Remainder, &output.remainder)?;
-        self.waiting.extend(output.receipts);
-        self.tally.add(&output.tally);
-        Ok(())
-    }
-
-    /// Hands on what waits.
-    fn write(&mut self) -> Result<()> {
-        let (pieces, waiting) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.waiting));
-        let (sink, receipts) = (&mut *self.sink, &mut self.receipts);
-        let (appended, taken) = rayon::join(
-            || append(sink, pieces),
-            || receipts.as_mut().map_or(Ok(()), |receipts| receipts.take(waiting)),
-        );
-        appended.and(taken)
-    }
-
-    fn finish(mut self) -> Result<Tally> {
-        self.write()?;
-        self.pieces = self.sink.cut_rest()?;
-        self.write()?;
-        Ok(self.tally)
-    }
-}
-
-/// Encodes on all threads, appends in order.
-fn append<S: DeliverySink>(sink: &mut S, pieces: Vec<S::Piece>) -> Result<()> {
-    let encoder = &*sink;
-    let encoded: Vec<Result<S::Encoded>> = pieces.into_par_iter().map(|piece| encoder.encode(piece)).collect();
-    encoded.into_iter().try_for_each(|piece| sink.append(piece?))
 }
 
 /// A progress that nobody watches.

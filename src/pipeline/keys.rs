@@ -1,6 +1,9 @@
 //! The first pass: every row once, a small record for each trigger whose key must decide, a verdict for every other.
 
+use std::ops::Range;
+
 use super::classify::{Standing, classify};
+use super::memory::{Memory, Spillable};
 use super::rules::Rules;
 use super::scope::Filling;
 use super::seams::{Need, Row, SplitLines, TriggerSource};
@@ -48,9 +51,33 @@ impl Record {
     }
 }
 
+/// A record and the split it came from.
+pub type Placed = (u32, Record);
+
+const RECORD_WORDS: usize = 4;
+
+impl Spillable<RECORD_WORDS> for Record {
+    fn to_words(self) -> [u64; RECORD_WORDS] {
+        let place = u64::from(self.ordinal) | u64::from(self.packed) << 32;
+        [self.hash, self.at as u64, self.trigger_hash, place]
+    }
+
+    fn from_words([hash, at, trigger_hash, place]: [u64; RECORD_WORDS]) -> Record {
+        Record { hash, at: at as Micros, trigger_hash, ordinal: place as u32, packed: (place >> 32) as u32 }
+    }
+}
+
+/// Where the records of a split are.
+enum Records {
+    Held(Vec<Record>),
+    /// From this place on.
+    Spilled(u64),
+}
+
 /// The keys of one split: records grouped by bucket, verdicts of all triggers, and how much was read.
 pub struct SplitKeys {
-    records: Vec<Record>,
+    records: Records,
+    /// Where each bucket begins among the records.
     starts: Vec<u32>,
     /// A verdict for every trigger, pending where there is a record.
     pub verdicts: SplitVerdicts,
@@ -59,31 +86,36 @@ pub struct SplitKeys {
 }
 
 impl SplitKeys {
-    /// The records of a bucket, in source order.
-    pub fn bucket(&self, bucket: usize) -> &[Record] {
-        &self.records[self.starts[bucket] as usize..self.starts[bucket + 1] as usize]
+    /// Number of records of some buckets.
+    pub fn count(&self, buckets: &Range<usize>) -> usize {
+        (self.starts[buckets.end] - self.starts[buckets.start]) as usize
     }
 
-    /// All records.
-    pub fn records(&self) -> &[Record] {
-        &self.records
+    /// Visits the records of some buckets, by bucket and in source order.
+    pub fn visit(&self, buckets: Range<usize>, memory: &Memory<'_>, mut visit: impl FnMut(Record)) -> Result<()> {
+        let (start, count) = (self.starts[buckets.start] as usize, self.count(&buckets));
+        match &self.records {
+            Records::Held(records) => records[start..start + count].iter().copied().for_each(visit),
+            Records::Spilled(_) if count == 0 => {}
+            Records::Spilled(at) => memory.read(at + (start * RECORD_WORDS * 8) as u64, count, &mut visit)?,
+        }
+        Ok(())
     }
 
     /// Gives back the memory of the records: they are decided.
     pub fn forget_records(&mut self) {
-        self.records = Vec::new();
-    }
-
-    /// Which buckets have records.
-    pub fn mark_buckets(&self, buckets: &mut [bool]) {
-        for (bucket, used) in buckets.iter_mut().enumerate() {
-            *used |= self.starts[bucket] < self.starts[bucket + 1];
-        }
+        self.records = Records::Held(Vec::new());
     }
 }
 
 /// Reads the keys of a split.
-pub fn read_keys(rules: &Rules, source: &dyn TriggerSource, split: usize, sticky: bool) -> Result<SplitKeys> {
+pub fn read_keys(
+    rules: &Rules,
+    source: &dyn TriggerSource,
+    split: usize,
+    sticky: bool,
+    memory: &Memory<'_>,
+) -> Result<SplitKeys> {
     let mut verdicts = SplitVerdicts::default();
     let mut records: Vec<(u8, Record)> = Vec::new();
     let mut filling = Filling::default();
@@ -105,6 +137,10 @@ pub fn read_keys(rules: &Rules, source: &dyn TriggerSource, split: usize, sticky
         Ok(())
     })?;
     let (records, starts) = group_by_bucket(&records);
+    let records = match memory.holds_records(size_of_val(records.as_slice())) {
+        true => Records::Held(records),
+        false => Records::Spilled(memory.spill(records.into_iter())?),
+    };
     Ok(SplitKeys { records, starts, verdicts, lines })
 }
 

@@ -1,6 +1,7 @@
 //! The third pass: the rows of a split once more, with what was decided of each, into what is written.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use arrow_array::RecordBatch;
 
@@ -12,9 +13,8 @@ use super::rows::{DecisionCells, DecisionRows, DroppedRows, MessageRows, Schemas
 use super::rules::Rules;
 use super::scope::{Dropped, Filling, Subject, trigger_reason};
 use super::seams::{Need, Row, StoredOutcome, Table, TriggerSource};
-use super::verdicts::{BlockedTrigger, Decided, SplitVerdicts};
+use super::verdicts::{Decided, Note, SplitVerdicts};
 use crate::campaigns::{Campaign, Variant};
-use crate::eligibility::Blocked;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{DispatchId, KeyHash};
 use crate::triggers::{Dispatch, Micros, Outcome, Reason, RecipientKind, Rejection, Trigger};
@@ -42,8 +42,14 @@ pub struct Receipt {
     pub trigger_hash: Option<u64>,
 }
 
-/// What one split gives to the sink and the state.
+/// What some rows of a split give to the sink and the state.
 pub struct SplitOutput {
+    /// The split.
+    pub split: usize,
+    /// The rows.
+    pub rows: Range<usize>,
+    /// Rows that were asked for and not rendered, since those before them produced enough.
+    pub rest: Range<usize>,
     /// Rows by table, in source order within each.
     pub tables: Vec<(Table, RecordBatch)>,
     /// Lines of `rejected.ndjson`.
@@ -54,6 +60,13 @@ pub struct SplitOutput {
     pub receipts: Vec<Receipt>,
     /// Counts.
     pub tally: Tally,
+}
+
+impl SplitOutput {
+    /// Number of rows it comes from.
+    pub fn rendered_rows(&self) -> usize {
+        self.rows.len()
+    }
 }
 
 /// `file:line`, with the position inside a request.
@@ -79,22 +92,29 @@ pub struct RenderTask<'a> {
     pub source: &'a dyn TriggerSource,
     /// The split.
     pub split: usize,
+    /// Its rows that are wanted.
+    pub rows: Range<usize>,
     /// Number of the split's first line in its file, from 1.
     pub first_line: u64,
     /// What was decided.
     pub verdicts: &'a SplitVerdicts,
-    /// Blocking receipts of this split, by ordinal.
-    pub blocked: &'a [BlockedTrigger],
+    /// Notes of these rows, by ordinal.
+    pub notes: &'a [Note],
     /// Whether receipts are wanted.
     pub keep_receipts: bool,
+    /// Bytes of rows that are enough.
+    pub most_bytes: u64,
 }
 
 impl RenderTask<'_> {
-    /// Reads the split again and renders it.
+    /// Reads the split again and renders its rows; not all of them where they come to more than `most_bytes`.
     pub fn run(&self) -> Result<SplitOutput> {
         let mut renderer = Renderer::new(self);
-        self.source.read(self.split, Need::Everything, &mut |row| renderer.row(&row))?;
-        renderer.finish()
+        match self.source.read(self.split, Need::Everything, &mut |row| renderer.row(&row)) {
+            Err(_) if renderer.is_done => renderer.finish(),
+            Err(error) => Err(error),
+            Ok(_) => renderer.finish(),
+        }
     }
 }
 
@@ -102,7 +122,13 @@ struct Renderer<'a> {
     task: &'a RenderTask<'a>,
     file: &'a str,
     ordinal: usize,
-    next_blocked: usize,
+    /// Nothing more is wanted of this reading.
+    is_done: bool,
+    /// The note of the row at hand, and those after it.
+    note: Option<Note>,
+    next_note: usize,
+    /// Bytes of the message rows in `out`.
+    taken_bytes: usize,
     /// The last line whose text is among the rejected.
     shown_line: Option<u64>,
     messages: Vec<MessageRows>,
@@ -124,7 +150,10 @@ impl<'a> Renderer<'a> {
             task,
             file: task.source.file_name(task.source.file_of(task.split)),
             ordinal: 0,
-            next_blocked: 0,
+            is_done: false,
+            note: None,
+            next_note: 0,
+            taken_bytes: 0,
             shown_line: None,
             messages: task.schemas.message_rows(task.rules.carry.len()),
             decisions: DecisionRows::new(task.schemas.decisions.clone()),
@@ -132,13 +161,26 @@ impl<'a> Renderer<'a> {
             filling: Filling::default(),
             dispatch_ids: Vec::new(),
             source: String::new(),
-            out: SplitOutput { tables: Vec::new(), rejected, remainder, receipts, tally },
+            out: SplitOutput {
+                split: task.split,
+                rows: task.rows.clone(),
+                rest: 0..0,
+                tables: Vec::new(),
+                rejected,
+                remainder,
+                receipts,
+                tally,
+            },
         }
     }
 
     fn row(&mut self, row: &Row<'_>) -> Result<()> {
         let decided = self.task.verdicts.get(self.ordinal).ok_or_else(|| self.changed())?;
         let line = self.task.first_line + row.line;
+        if self.ordinal < self.task.rows.start {
+            return self.skip(line, decided);
+        }
+        self.note = self.note_here();
         let mut source = std::mem::take(&mut self.source);
         write_source(self.file, line, row.recipient_index, &mut source);
         match &row.parsed {
@@ -151,7 +193,29 @@ impl<'a> Renderer<'a> {
         }
         self.source = source;
         self.ordinal += 1;
-        self.take_messages(false)
+        self.take_messages(false)?;
+        self.stop_where_enough()
+    }
+
+    /// Passes a row of an earlier task.
+    fn skip(&mut self, line: u64, decided: Decided) -> Result<()> {
+        self.ordinal += 1;
+        if decided.is_rejected() {
+            self.shown_line = Some(line);
+        }
+        Ok(())
+    }
+
+    /// Ends the reading after the last row that is wanted, or when enough was produced. An error is how a visitor does that.
+    fn stop_where_enough(&mut self) -> Result<()> {
+        let produced = (self.taken_bytes + self.out.rejected.len() + self.out.remainder.len()) as u64;
+        let wanted = &self.task.rows;
+        if self.ordinal < wanted.end && produced < self.task.most_bytes || self.ordinal == self.task.verdicts.len() {
+            return Ok(());
+        }
+        self.is_done = true;
+        (self.out.rows, self.out.rest) = (wanted.start..self.ordinal, self.ordinal..wanted.end);
+        Err(Error::new(Kind::Internal, "enough was read"))
     }
 
     fn changed(&self) -> Error {
@@ -185,8 +249,8 @@ impl<'a> Renderer<'a> {
             }
             (Standing::Settled(campaign, reason), _) => self.settle(who, campaign, reason),
             (Standing::Open { campaign, .. }, Decided::Settled(reason)) => self.settle(who, Some(campaign), reason),
-            (Standing::Open { campaign, at }, Decided::Sent { variant, ordinal }) => {
-                self.sent(who, trigger, campaign, variant, at, ordinal)
+            (Standing::Open { campaign, at }, Decided::Sent { variant }) => {
+                self.sent(who, trigger, campaign, variant, at)
             }
             (Standing::Open { campaign, at }, Decided::Control { enrols }) => {
                 self.control(who, trigger, campaign, at, enrols)
@@ -202,7 +266,7 @@ impl<'a> Renderer<'a> {
 
     /// A trigger that ends here with a reason and nothing else.
     fn settle(&mut self, who: &Who<'_>, campaign: Option<u16>, reason: Reason) -> Result<()> {
-        let blocked = self.blocked_here();
+        let blocked = self.note.map(Note::blocked);
         let cells = DecisionCells {
             outcome: reason.outcome().code(),
             reason: (reason.outcome() != Outcome::OutOfScope).then_some(reason.code()),
@@ -215,11 +279,11 @@ impl<'a> Renderer<'a> {
         Ok(())
     }
 
-    fn blocked_here(&mut self) -> Option<Blocked> {
-        let next = self.task.blocked.get(self.next_blocked).copied();
-        let here = next.filter(|b| b.ordinal as usize == self.ordinal);
-        self.next_blocked += usize::from(here.is_some());
-        here.map(BlockedTrigger::blocked)
+    fn note_here(&mut self) -> Option<Note> {
+        let next = self.task.notes.get(self.next_note).copied();
+        let here = next.filter(|note| note.ordinal as usize == self.ordinal);
+        self.next_note += usize::from(here.is_some());
+        here
     }
 
     fn campaign(&self, campaign: u16, variant: u8) -> (&'a Campaign, &'a Variant) {
@@ -227,16 +291,8 @@ impl<'a> Renderer<'a> {
         (campaign, &campaign.variants[usize::from(variant)])
     }
 
-    fn sent(
-        &mut self,
-        who: &Who<'_>,
-        trigger: &Trigger<'_>,
-        number: u16,
-        variant: u8,
-        at: Micros,
-        ordinal: u16,
-    ) -> Result<()> {
-        let dispatch = Dispatch::of(trigger, at, ordinal);
+    fn sent(&mut self, who: &Who<'_>, trigger: &Trigger<'_>, number: u16, variant: u8, at: Micros) -> Result<()> {
+        let dispatch = Dispatch::of(trigger, at, self.note.map_or(0, |note| note.repeat));
         self.dispatch_ids.clear();
         let mut produced = Vec::new();
         let dropped = self.messages(who, trigger, number, variant, &mut |channel, name| {
@@ -395,6 +451,7 @@ impl<'a> Renderer<'a> {
     fn take_messages(&mut self, all: bool) -> Result<()> {
         for (channel, rows) in self.messages.iter_mut().enumerate() {
             if let Some(batch) = rows.take(all)? {
+                self.taken_bytes += batch.get_array_memory_size();
                 self.out.tables.push((Table::Messages(channel), batch));
             }
         }
@@ -402,7 +459,7 @@ impl<'a> Renderer<'a> {
     }
 
     fn finish(mut self) -> Result<SplitOutput> {
-        if self.ordinal != self.task.verdicts.len() {
+        if self.ordinal != self.task.verdicts.len() && !self.is_done {
             return Err(self.changed());
         }
         self.take_messages(true)?;

@@ -87,6 +87,8 @@ pub struct Summary {
     pub unknown_fields_ignored: u64,
     /// Wall seconds by phase.
     pub seconds: Vec<(&'static str, f64)>,
+    /// Bytes that found no room under the memory ceiling and went to a file.
+    pub spilled_bytes: u64,
     /// Peak resident memory of the process, where the system tells.
     pub peak_rss_bytes: Option<u64>,
 }

@@ -9,6 +9,7 @@ mod plan;
 mod render;
 mod run;
 mod settings;
+mod spill;
 #[cfg(test)]
 mod tests;
 mod verify;

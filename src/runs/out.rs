@@ -83,6 +83,11 @@ impl OutFolder {
         self.staging.join(path_segment(run_id))
     }
 
+    /// The folder beside OUT, on the same device.
+    pub fn staging(&self) -> &Path {
+        &self.staging
+    }
+
     /// Where input is spooled.
     pub fn spool(&self) -> PathBuf {
         self.staging.join(".spool")

@@ -10,10 +10,13 @@ use super::manifest::{RUN_FORMAT, RunManifest, Summary, peak_rss_bytes};
 use super::out::{OutFolder, wait_for};
 use super::plan::{Definitions, Plan};
 use super::settings::{RunSettings, StateUse, clock_code};
+use super::spill::SpillFile;
 use crate::delivery::{ChannelSpec, FileKind, RunFolder, WrittenFile};
 use crate::error::{Error, Kind, Result};
 use crate::input::InputOptions;
-use crate::pipeline::{DeliverySink, Executed, LinesFile, Progress, ReceiptSink, ReceiptSource, Table, execute_into};
+use crate::pipeline::{
+    DeliverySink, Executed, Execution, LinesFile, Memory, Progress, ReceiptSink, ReceiptSource, Table,
+};
 use crate::state::{Delta, State};
 use crate::storage::Disk;
 use crate::triggers::format_micros;
@@ -147,9 +150,12 @@ fn stage(
     let channels = channels.map(|(name, schema)| ChannelSpec { name: name.clone(), schema: schema.clone() }).collect();
     let (decisions, dropped) = (plan.schemas.decisions.clone(), plan.schemas.dropped.clone());
     let mut folder = RunFolder::create(disk.clone(), staged.clone(), settings.delivery, channels, decisions, dropped)?;
-    let mut collected = state.map(|state| commit::Collected { delta: state.delta(&plan.run_id), plan });
+    let delta = |state: &State| state.delta(&plan.run_id).hold_at_most(settings.memory / 4);
+    let mut collected = state.map(|state| commit::Collected { delta: delta(state), plan });
     let kept = collected.as_mut().map(|collected| collected as &mut dyn ReceiptSink);
-    let executed = execute_plan(plan, state, kept, &mut folder, progress)?;
+    let spill = SpillFile::new(disk.clone(), out.staging().to_owned());
+    let memory = Memory::new(settings.memory, &spill);
+    let executed = execute_plan(plan, state, &memory, kept, &mut folder, progress)?;
     let exit_code = judge(&executed, settings)?;
     plan.inputs.check_unchanged()?;
     for campaign in &plan.rules.campaigns.loaded {
@@ -158,7 +164,7 @@ fn stage(
             folder.write_file(&root.join(name), text.as_bytes())?;
         }
     }
-    let summary = summary(plan, settings, state, &executed, folder.seal()?);
+    let summary = summary(plan, settings, state, &executed, &memory, folder.seal()?);
     let text = format!("{:#}\n", summary.to_json());
     folder.write_file(Path::new("summary.json"), text.as_bytes())?;
     let files = folder.close()?;
@@ -183,13 +189,15 @@ fn stage(
 fn execute_plan<S: DeliverySink>(
     plan: &Plan,
     state: Option<&State>,
+    memory: &Memory<'_>,
     kept: Option<&mut dyn ReceiptSink>,
     sink: &mut S,
     progress: &dyn Progress,
 ) -> Result<Executed> {
     let known = state.map(State::receipts).transpose()?;
     let known = known.as_ref().map(|r| r as &dyn ReceiptSource);
-    let executed = execute_into(&plan.rules, &plan.schemas, &plan.inputs, known, kept, sink, progress)?;
+    let (rules, schemas, source) = (&plan.rules, &plan.schemas, &plan.inputs);
+    let executed = Execution { rules, schemas, source, known, memory, progress }.run(kept, sink)?;
     if executed.ledger.balances() {
         return Ok(executed);
     }
@@ -224,6 +232,7 @@ fn summary(
     settings: &RunSettings,
     state: Option<&State>,
     executed: &Executed,
+    memory: &Memory<'_>,
     files: &[WrittenFile],
 ) -> Summary {
     let seconds = |(name, time): &(&'static str, Duration)| (*name, time.as_secs_f64());
@@ -240,6 +249,7 @@ fn summary(
         bytes_written: files.iter().map(|f| f.bytes).sum(),
         unknown_fields_ignored: executed.unknown_fields,
         seconds: executed.phases.iter().map(seconds).collect(),
+        spilled_bytes: memory.spilled_bytes(),
         peak_rss_bytes: peak_rss_bytes(),
     }
 }
@@ -292,9 +302,11 @@ fn dry_run(
         check_consumed(&plan, state, settings.allow_consumed)?;
         plan.rules.history_floors = floors(&plan, state);
     }
-    let executed = execute_plan(&plan, state.as_ref(), None, &mut Discard, progress)?;
+    let spill = SpillFile::new(disk, spool.path().to_owned());
+    let memory = Memory::new(settings.memory, &spill);
+    let executed = execute_plan(&plan, state.as_ref(), &memory, None, &mut Discard, progress)?;
     let exit_code = judge(&executed, settings)?;
-    let summary = summary(&plan, settings, state.as_ref(), &executed, &[]);
+    let summary = summary(&plan, settings, state.as_ref(), &executed, &memory, &[]);
     Ok(Finished { exit_code, published: None, outcome: RunOutcome::Ran(Box::new(summary)) })
 }
 

@@ -89,6 +89,8 @@ pub struct RunSettings {
     pub record_only: bool,
     /// Take inputs that another run of this state has consumed.
     pub allow_consumed: bool,
+    /// Bytes of memory that the run may take, at least [`crate::pipeline::Memory::LEAST`]. Not part of its identity.
+    pub memory: u64,
     /// The id of a state that this run creates.
     pub new_state_id: u128,
 }
@@ -118,6 +120,7 @@ impl RunSettings {
             wait_lock: Duration::ZERO,
             record_only: false,
             allow_consumed: false,
+            memory: u64::MAX,
             new_state_id: 0,
         }
     }

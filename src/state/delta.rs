@@ -1,6 +1,6 @@
 //! The receipts of one run on their way into the state: collected in any order, sorted in memory, spilled when many.
 //!
-//! At most 262,144 receipts or 64 MiB of text are held; then they are written, sorted, to a scratch file
+//! At most 262,144 receipts or 64 MiB of text are held, fewer under a memory ceiling; then they are written, sorted, to a scratch file
 //! (`scratch-<generation>-<n>.parquet` in the state folder), which the merge of [`super::State::stage`] reads back.
 //! Scratch files are never named by a manifest; dropping a [`Delta`] removes them, and so does the next open after a
 //! crash.
@@ -18,6 +18,9 @@ use crate::storage::Disk;
 
 const MAX_ROWS: usize = 262_144;
 const MAX_TEXT_BYTES: usize = 64 << 20;
+
+/// Bytes that a held receipt takes at most in ordinary runs, with the copies that sorting makes.
+const RECEIPT_BYTES: u64 = 512;
 
 /// The receipts of one run, being collected. Nothing of it is visible.
 pub struct Delta {
@@ -47,8 +50,14 @@ impl Delta {
         }
     }
 
+    /// Holds about this many bytes of receipts at most.
+    #[must_use]
+    pub fn hold_at_most(self, bytes: u64) -> Delta {
+        let rows = usize::try_from(bytes / RECEIPT_BYTES).unwrap_or(usize::MAX);
+        self.spill_after(rows.clamp(MERGE_BATCH_ROWS, MAX_ROWS))
+    }
+
     /// Spills after this many receipts instead of 262,144.
-    #[cfg(test)]
     pub(super) fn spill_after(mut self, rows: usize) -> Delta {
         self.max_held_rows = rows;
         self

@@ -44,6 +44,11 @@ pub trait Disk: Send + Sync {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Whether a file or folder is there.
     fn exists(&self, path: &Path) -> bool;
+    /// A file without a name, gone when it is closed or the process ends: for what need not outlive a run. It stands on the
+    /// device of this folder.
+    fn create_nameless(&self, folder: &Path) -> io::Result<fs::File> {
+        tempfile::tempfile_in(folder)
+    }
     /// Takes the lock of a permanent file, created if absent; `None` when another process holds it.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
 }

@@ -7,6 +7,7 @@ mod cli;
 mod fuzz_corpus;
 mod golden;
 mod harness;
+mod memory;
 mod metamorphic;
 mod oracle;
 mod oracle_cases;
