@@ -57,7 +57,7 @@ pub fn execute<S: DeliverySink>(
     Ok(executed)
 }
 
-/// What a run works with.
+/// What a run works with: [`Execution::run`], or its passes one by one.
 pub struct Execution<'a> {
     /// The rules.
     pub rules: &'a Rules,
@@ -80,12 +80,9 @@ impl Execution<'_> {
         let mut splits = clock.time("keys", || self.read_keys())?;
         self.decide(&splits, &mut clock)?;
         splits.iter_mut().for_each(SplitKeys::forget_records);
-        let tally = clock.time("render", || render_all(self, &splits, receipts, sink))?;
-        let ids: Vec<&str> = self.rules.campaigns.loaded.iter().map(|c| c.id.as_str()).collect();
-        let channels: Vec<&str> = self.schemas.channels.iter().map(|(name, _)| name.as_str()).collect();
-        let triggers = splits.iter().map(|s| s.verdicts.len() as u64).sum();
+        let ledger = clock.time("render", || self.render(&splits, receipts, sink))?;
         Ok(Executed {
-            ledger: tally.ledger(&ids, &channels, triggers),
+            ledger,
             receipts: Vec::new(),
             unknown_fields: splits.iter().map(|s| s.lines.unknown_fields).sum(),
             phases: clock.0,
@@ -97,7 +94,8 @@ impl Execution<'_> {
         (0..self.source.splits()).map(|split| self.source.split_bytes(split)).sum()
     }
 
-    fn read_keys(&self) -> Result<Vec<SplitKeys>> {
+    /// The first pass: the keys of every split.
+    pub fn read_keys(&self) -> Result<Vec<SplitKeys>> {
         self.progress.phase("reading keys", self.total_bytes());
         let keys: Vec<Result<SplitKeys>> = (0..self.source.splits())
             .into_par_iter()
@@ -110,8 +108,8 @@ impl Execution<'_> {
         keys.into_iter().collect()
     }
 
-    /// Decides every bucket, as many at a time as the index has room for.
-    fn decide(&self, splits: &[SplitKeys], clock: &mut PhaseClock) -> Result<()> {
+    /// Decides every bucket, as many at a time as the index has room for. Once: verdicts are left with the splits.
+    pub fn decide(&self, splits: &[SplitKeys], clock: &mut PhaseClock) -> Result<()> {
         let notes = NotesToSpill::new(self.memory);
         for buckets in self.bucket_ranges(splits) {
             let index = clock.time("index", || self.load_index(splits, &buckets))?;
@@ -121,6 +119,19 @@ impl Execution<'_> {
             })?;
         }
         notes.finish(&|split| &splits[split as usize].verdicts)
+    }
+
+    /// The last pass: renders what was decided.
+    pub fn render<S: DeliverySink>(
+        &self,
+        splits: &[SplitKeys],
+        receipts: Option<&mut dyn ReceiptSink>,
+        sink: &mut S,
+    ) -> Result<Ledger> {
+        let tally = render_all(self, splits, receipts, sink)?;
+        let ids: Vec<&str> = self.rules.campaigns.loaded.iter().map(|c| c.id.as_str()).collect();
+        let channels: Vec<&str> = self.schemas.channels.iter().map(|(name, _)| name.as_str()).collect();
+        Ok(tally.ledger(&ids, &channels, splits.iter().map(|s| s.verdicts.len() as u64).sum()))
     }
 
     /// All buckets in ranges, so that the histories of a range's keys fit into memory. One bucket is the least.
@@ -175,8 +186,9 @@ impl Execution<'_> {
     }
 }
 
+/// Wall time by phase.
 #[derive(Default)]
-struct PhaseClock(Vec<(&'static str, Duration)>);
+pub struct PhaseClock(Vec<(&'static str, Duration)>);
 
 impl PhaseClock {
     /// Adds the time that some work takes to its phase.

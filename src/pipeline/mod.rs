@@ -25,7 +25,8 @@ mod seams;
 mod verdicts;
 mod windows;
 
-pub use execute::{Executed, Execution, Progress, execute};
+pub use execute::{Executed, Execution, PhaseClock, Progress, execute};
+pub use keys::SplitKeys;
 pub use ledger::{ByWord, Counts, Ledger};
 pub use memory::{Memory, Spill};
 pub use render::Receipt;
