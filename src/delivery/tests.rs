@@ -20,7 +20,7 @@ use super::*;
 use crate::error::{Error, Kind};
 use crate::ids::Digest;
 use crate::pipeline::{DeliverySink, LinesFile, Table};
-use crate::storage::{Disk, DiskFile, DiskLock, RealDisk};
+use crate::storage::{Disk, DiskFile, DiskLock, DiskMetadata, DiskRead, RealDisk};
 
 fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
@@ -414,6 +414,15 @@ impl Disk for FailingDisk {
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         RealDisk.read(path)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskRead>> {
+        RealDisk.open(path)
+    }
+    fn metadata(&self, path: &Path) -> io::Result<DiskMetadata> {
+        RealDisk.metadata(path)
+    }
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        RealDisk.canonicalize(path)
     }
     fn exists(&self, path: &Path) -> bool {
         RealDisk.exists(path)

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +38,7 @@ pub struct OutFolder {
 impl OutFolder {
     /// A folder that is only looked at: nothing is created or locked, and it need not exist.
     pub fn look_at(disk: Arc<dyn Disk>, out: &Path) -> Result<OutFolder> {
-        let path = out.canonicalize().unwrap_or_else(|_| out.to_owned());
+        let path = disk.canonicalize(out).unwrap_or_else(|_| out.to_owned());
         Ok(OutFolder { disk, staging: sibling(&path)?, path, lock: None })
     }
 
@@ -48,7 +47,7 @@ impl OutFolder {
     pub fn open(disk: Arc<dyn Disk>, out: &Path, wait: Duration) -> Result<OutFolder> {
         let own = out.join(".retrigger");
         disk.create_dir_all(&own).at(Kind::Output, "create the output folder", out)?;
-        let path = out.canonicalize().at(Kind::Output, "open the output folder", out)?;
+        let path = disk.canonicalize(out).at(Kind::Output, "open the output folder", out)?;
         let lock_path = own.join("lock");
         let lock = wait_for(wait, || match disk.try_lock(&lock_path) {
             Ok(Some(lock)) => Ok(lock),
@@ -63,7 +62,7 @@ impl OutFolder {
     }
 
     fn check_device(&self) -> Result<()> {
-        let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev());
+        let device = |path: &Path| self.disk.metadata(path).map(|found| found.device);
         let own = device(&self.path).at(Kind::Output, "look at", &self.path)?;
         let staging = device(&self.staging).at(Kind::Output, "look at", &self.staging)?;
         if own == staging {
@@ -99,8 +98,10 @@ impl OutFolder {
         for path in self.disk.list(&self.staging).at(Kind::Output, "list", &self.staging)? {
             let owner = self.read_manifest(&path.join("manifest.json")).ok().flatten().and_then(|m| m.state_id);
             if owner.is_none() || owner.as_deref() == state_id {
-                let removed =
-                    if path.is_dir() { self.disk.remove_dir_all(&path) } else { self.disk.remove_file(&path) };
+                let removed = match self.disk.metadata(&path).is_ok_and(|found| found.is_dir) {
+                    true => self.disk.remove_dir_all(&path),
+                    false => self.disk.remove_file(&path),
+                };
                 removed.at(Kind::Output, "remove", &path)?;
             }
         }

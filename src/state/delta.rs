@@ -100,7 +100,7 @@ impl Delta {
     pub(super) fn into_sources(mut self) -> Result<(Vec<Source>, Unnamed)> {
         let mut sources = Vec::new();
         for path in &self.scratch {
-            sources.push(Source::File(ReceiptTable::open_scratch(path)?.batches(
+            sources.push(Source::File(ReceiptTable::open_scratch(&*self.disk, path)?.batches(
                 Columns::All,
                 None,
                 MERGE_BATCH_ROWS,

@@ -132,7 +132,7 @@ impl State {
         let lock = take_lock(&*disk, dir)?;
         let bytes = disk.read(&path).at(Kind::State, "read", &path)?;
         let manifest = StateManifest::decode(&path, &bytes)?;
-        check_files(dir, &manifest.files)?;
+        check_files(&*disk, dir, &manifest.files)?;
         // A killed commit may have renamed without syncing: what is acted on from here must survive a power cut.
         disk.sync_dir(dir).at(Kind::State, "sync", dir)?;
         let digest = digest_of(&bytes);
@@ -168,7 +168,7 @@ impl State {
 
     /// The receipts, to be read in parallel. Opens every receipt file and verifies its footer.
     pub fn receipts(&self) -> Result<Receipts<'_>> {
-        Receipts::open(&self.dir, &self.manifest.files)
+        Receipts::open(&*self.disk, &self.dir, &self.manifest.files)
     }
 
     /// Begins to collect the receipts of a run.
@@ -249,8 +249,12 @@ impl State {
 
     /// The rows of a file, after its whole content was verified: a merge must not give damage a new checksum.
     fn verified_source(&self, file: &ReceiptFile) -> Result<Source> {
-        verify::check_content(&self.dir, file)?;
-        Ok(Source::File(ReceiptTable::open(&self.dir, file)?.batches(Columns::All, None, MERGE_BATCH_ROWS)?))
+        verify::check_content(&*self.disk, &self.dir, file)?;
+        Ok(Source::File(ReceiptTable::open(&*self.disk, &self.dir, file)?.batches(
+            Columns::All,
+            None,
+            MERGE_BATCH_ROWS,
+        )?))
     }
 
     fn remove_leftovers(&self) -> Result<()> {
@@ -321,9 +325,9 @@ fn how_to_make(dir: &Path) -> String {
 }
 
 /// Every file is there in full length, or all that are not are named at once.
-fn check_files(dir: &Path, files: &[ReceiptFile]) -> Result<()> {
+fn check_files(disk: &dyn Disk, dir: &Path, files: &[ReceiptFile]) -> Result<()> {
     let broken: Vec<Error> =
-        files.iter().filter_map(|f| read::check_length(&dir.join(&f.name), f.bytes).err()).collect();
+        files.iter().filter_map(|f| read::check_length(disk, &dir.join(&f.name), f.bytes).err()).collect();
     if broken.is_empty() {
         return Ok(());
     }

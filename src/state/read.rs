@@ -2,24 +2,22 @@
 //!
 //! What a run relies on is checked by checksum first: the footer (row groups, statistics, schema) when a file is
 //! opened, and the six column chunks that deciding reads when a row group is read. Strings of other columns are not
-//! touched. The Parquet decoder is fenced: an error or a panic of it is an error that names the file. Reading goes to
-//! the file system, not through [`crate::storage::Disk`], which has no positioned reads; this file is the only place
-//! that does.
+//! touched. The Parquet decoder is fenced: an error or a panic of it is an error that names the file.
 
-use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::reader::{ChunkReader, Length};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::manifest::{ReceiptFile, damaged};
@@ -27,6 +25,7 @@ use super::rows::{DECIDING, DecidingColumns, SCHEMA};
 use crate::error::{IoContext, Kind, Result};
 use crate::ids::{BUCKETS, Digest};
 use crate::pipeline::{ReceiptSource, StoredReceipt};
+use crate::storage::{Disk, DiskRead};
 
 /// Bytes at the end of a Parquet file: the length of the footer and `PAR1`.
 const PARQUET_TAIL: u64 = 8;
@@ -39,8 +38,8 @@ pub(super) struct Checksums {
 }
 
 /// Computes the partial checksums of a file that was just written.
-pub(super) fn checksums_of(path: &Path) -> Result<Checksums> {
-    let file = open_file(path)?;
+pub(super) fn checksums_of(disk: &dyn Disk, path: &Path) -> Result<Checksums> {
+    let file = OpenFile::open(disk, path)?;
     let footer = read_footer(path, &file)?;
     let metadata = fenced(path, || Ok(parse_footer(&footer)?))?;
     let row_groups = (0..metadata.num_row_groups())
@@ -50,26 +49,73 @@ pub(super) fn checksums_of(path: &Path) -> Result<Checksums> {
 }
 
 /// The checksum of a whole file and its length, read in pieces of 1 MiB.
-pub(super) fn whole_checksum(path: &Path) -> Result<(Digest, u64)> {
-    let mut hasher = HashWriter(Xxh3::new());
-    let bytes = io::copy(&mut io::BufReader::with_capacity(1 << 20, open_file(path)?), &mut hasher).at(
-        Kind::State,
-        "read",
-        path,
-    )?;
-    Ok((Digest(hasher.0.digest128()), bytes))
+pub(super) fn whole_checksum(disk: &dyn Disk, path: &Path) -> Result<(Digest, u64)> {
+    let mut reader = OpenFile::open(disk, path)?.from(0);
+    let (mut hasher, mut piece) = (Xxh3::new(), vec![0; 1 << 20]);
+    loop {
+        match reader.read(&mut piece).at(Kind::State, "read", path)? {
+            0 => return Ok((Digest(hasher.digest128()), reader.at)),
+            read => hasher.update(&piece[..read]),
+        }
+    }
 }
 
-struct HashWriter(Xxh3);
+/// An open receipt file, as the Parquet decoder wants it.
+#[derive(Clone)]
+struct OpenFile {
+    file: Arc<dyn DiskRead>,
+    bytes: u64,
+}
 
-impl io::Write for HashWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
+impl OpenFile {
+    fn open(disk: &dyn Disk, path: &Path) -> Result<OpenFile> {
+        let file = disk.open(path).at(Kind::State, "open", path)?;
+        let bytes = file.size().at(Kind::State, "read", path)?;
+        Ok(OpenFile { file, bytes })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    /// Reads on from this offset.
+    fn from(self, at: u64) -> Reader {
+        Reader { file: self.file, at }
+    }
+}
+
+impl Length for OpenFile {
+    fn len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl ChunkReader for OpenFile {
+    type T = io::BufReader<Reader>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(io::BufReader::new(self.clone().from(start)))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}
+
+/// Reads a file from front to back.
+struct Reader {
+    file: Arc<dyn DiskRead>,
+    at: u64,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = loop {
+            match self.file.read_at(buffer, self.at) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => break done?,
+            }
+        };
+        self.at += read as u64;
+        Ok(read)
     }
 }
 
@@ -83,16 +129,17 @@ pub(super) enum Columns {
 /// A receipt file whose footer has been verified.
 pub(super) struct ReceiptTable {
     path: PathBuf,
+    file: OpenFile,
     metadata: ArrowReaderMetadata,
     row_groups: Vec<Digest>,
 }
 
 impl ReceiptTable {
     /// Opens a file of the manifest: its length, footer, schema and number of rows are what the manifest says.
-    pub(super) fn open(dir: &Path, entry: &ReceiptFile) -> Result<ReceiptTable> {
+    pub(super) fn open(disk: &dyn Disk, dir: &Path, entry: &ReceiptFile) -> Result<ReceiptTable> {
         let path = dir.join(&entry.name);
-        check_length(&path, entry.bytes)?;
-        let table = ReceiptTable::load(path, Some(entry.footer_checksum), entry.row_groups.clone())?;
+        check_length(disk, &path, entry.bytes)?;
+        let table = ReceiptTable::load(disk, path, Some(entry.footer_checksum), entry.row_groups.clone())?;
         let (rows, groups) = (table.rows(), table.metadata.metadata().num_row_groups());
         if rows != entry.rows || groups != entry.row_groups.len() {
             let message = format!(
@@ -106,12 +153,18 @@ impl ReceiptTable {
     }
 
     /// Opens a file that this process has written and that no manifest names.
-    pub(super) fn open_scratch(path: &Path) -> Result<ReceiptTable> {
-        ReceiptTable::load(path.to_owned(), None, Vec::new())
+    pub(super) fn open_scratch(disk: &dyn Disk, path: &Path) -> Result<ReceiptTable> {
+        ReceiptTable::load(disk, path.to_owned(), None, Vec::new())
     }
 
-    fn load(path: PathBuf, footer_checksum: Option<Digest>, row_groups: Vec<Digest>) -> Result<ReceiptTable> {
-        let footer = read_footer(&path, &open_file(&path)?)?;
+    fn load(
+        disk: &dyn Disk,
+        path: PathBuf,
+        footer_checksum: Option<Digest>,
+        row_groups: Vec<Digest>,
+    ) -> Result<ReceiptTable> {
+        let file = OpenFile::open(disk, &path)?;
+        let footer = read_footer(&path, &file)?;
         if footer_checksum.is_some_and(|expected| expected != Digest::of(&footer)) {
             return Err(damaged(&path, "the checksum of its footer does not match"));
         }
@@ -121,7 +174,7 @@ impl ReceiptTable {
         if metadata.schema().fields() != SCHEMA.fields() {
             return Err(damaged(&path, "its columns are not those of a receipt file"));
         }
-        Ok(ReceiptTable { path, metadata, row_groups })
+        Ok(ReceiptTable { path, file, metadata, row_groups })
     }
 
     /// Where the file is.
@@ -145,8 +198,7 @@ impl ReceiptTable {
 
     /// Checks the column chunks that deciding reads from a row group.
     pub(super) fn check_row_group(&self, group: usize) -> Result<()> {
-        let file = open_file(&self.path)?;
-        let checksum = deciding_checksum(&self.path, &file, self.metadata.metadata(), group)?;
+        let checksum = deciding_checksum(&self.path, &self.file, self.metadata.metadata(), group)?;
         if self.row_groups.get(group) == Some(&checksum) {
             return Ok(());
         }
@@ -155,8 +207,8 @@ impl ReceiptTable {
 
     /// The rows of one row group or of all, at most `batch_rows` at a time.
     pub(super) fn batches(&self, columns: Columns, group: Option<usize>, batch_rows: usize) -> Result<Batches> {
-        let file = open_file(&self.path)?;
         let reader = fenced(&self.path, || {
+            let file = self.file.clone();
             let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
             if columns == Columns::Deciding {
                 let mask = ProjectionMask::columns(builder.parquet_schema(), DECIDING);
@@ -185,8 +237,8 @@ impl Batches {
 }
 
 /// Checks that a file is there and has this many bytes.
-pub(super) fn check_length(path: &Path, bytes: u64) -> Result<()> {
-    let found = std::fs::metadata(path).at(Kind::State, "read", path)?.len();
+pub(super) fn check_length(disk: &dyn Disk, path: &Path, bytes: u64) -> Result<()> {
+    let found = disk.metadata(path).at(Kind::State, "read", path)?.bytes;
     if found == bytes {
         return Ok(());
     }
@@ -212,8 +264,8 @@ const READ_BATCH_ROWS: usize = 16_384;
 
 impl<'a> Receipts<'a> {
     /// Opens every file and verifies its footer.
-    pub(super) fn open(dir: &Path, files: &'a [ReceiptFile]) -> Result<Receipts<'a>> {
-        let tables = files.iter().map(|entry| ReceiptTable::open(dir, entry)).collect::<Result<Vec<_>>>()?;
+    pub(super) fn open(disk: &dyn Disk, dir: &Path, files: &'a [ReceiptFile]) -> Result<Receipts<'a>> {
+        let tables = files.iter().map(|entry| ReceiptTable::open(disk, dir, entry)).collect::<Result<Vec<_>>>()?;
         let pieces = tables.iter().enumerate().flat_map(|(table, t)| {
             (0..t.row_groups.len()).map(move |group| Piece { table, group, buckets: t.buckets(group) })
         });
@@ -268,21 +320,17 @@ pub(super) fn unknown_outcome(word: &str) -> String {
     format!("the outcome `{word}` is neither `sent` nor `control`")
 }
 
-fn open_file(path: &Path) -> Result<File> {
-    File::open(path).at(Kind::State, "open", path)
-}
-
 /// The footer and the tail that gives its length.
-fn read_footer(path: &Path, file: &File) -> Result<Vec<u8>> {
-    let length = file.metadata().at(Kind::State, "read", path)?.len();
+fn read_footer(path: &Path, file: &OpenFile) -> Result<Vec<u8>> {
+    let length = file.bytes;
     let tail_at = length.checked_sub(PARQUET_TAIL).ok_or_else(|| damaged(path, "it is too short"))?;
     let mut tail = [0; PARQUET_TAIL as usize];
-    file.read_exact_at(&mut tail, tail_at).at(Kind::State, "read", path)?;
+    file.file.read_exact_at(&mut tail, tail_at).at(Kind::State, "read", path)?;
     let metadata_bytes = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]));
     let start = tail_at.checked_sub(metadata_bytes).filter(|_| tail.ends_with(b"PAR1"));
     let start = start.ok_or_else(|| damaged(path, "it does not end as a Parquet file does"))?;
     let mut footer = vec![0; (length - start) as usize];
-    file.read_exact_at(&mut footer, start).at(Kind::State, "read", path)?;
+    file.file.read_exact_at(&mut footer, start).at(Kind::State, "read", path)?;
     Ok(footer)
 }
 
@@ -291,13 +339,13 @@ fn parse_footer(footer: &[u8]) -> parquet::errors::Result<ParquetMetaData> {
 }
 
 /// XXH3-128 of the column chunks of [`DECIDING`], in file order. The metadata must be verified: it gives the lengths.
-fn deciding_checksum(path: &Path, file: &File, metadata: &ParquetMetaData, group: usize) -> Result<Digest> {
+fn deciding_checksum(path: &Path, file: &OpenFile, metadata: &ParquetMetaData, group: usize) -> Result<Digest> {
     let mut hasher = Xxh3::new();
     for column in metadata.row_group(group).columns() {
         if column.column_path().parts().first().is_some_and(|name| DECIDING.contains(&name.as_str())) {
             let (start, length) = column.byte_range();
             let mut chunk = vec![0; length as usize];
-            file.read_exact_at(&mut chunk, start).at(Kind::State, "read", path)?;
+            file.file.read_exact_at(&mut chunk, start).at(Kind::State, "read", path)?;
             hasher.update(&chunk);
         }
     }

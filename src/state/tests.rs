@@ -13,7 +13,7 @@ use super::*;
 use crate::error::Kind;
 use crate::ids::{BUCKETS, DispatchId, KeyHash};
 use crate::pipeline::{ReceiptSource, StoredOutcome};
-use crate::storage::{Disk, DiskFile, RealDisk};
+use crate::storage::{Disk, DiskFile, DiskMetadata, DiskRead, RealDisk};
 use crate::triggers::{Micros, Recipient, RecipientKind};
 
 /// A receipt as deciding sees it: key, campaign, instant, outcome, variant, trigger hash.
@@ -612,6 +612,18 @@ impl Disk for Shared {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         RealDisk.read(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskRead>> {
+        RealDisk.open(path)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<DiskMetadata> {
+        RealDisk.metadata(path)
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        RealDisk.canonicalize(path)
     }
 
     fn exists(&self, path: &Path) -> bool {

@@ -17,6 +17,7 @@ use super::rows::DecidingColumns;
 use super::{State, fault_of};
 use crate::error::{Error, Kind, Result};
 use crate::ids::KeyHash;
+use crate::storage::Disk;
 use crate::triggers::Micros;
 
 /// What a state holds, for `state show`.
@@ -71,7 +72,8 @@ impl State {
         let mut receipts = BTreeMap::new();
         let mut broken = Vec::new();
         for file in &self.manifest().files {
-            let checked = check_content(self.dir(), file).and_then(|()| check_rows(self.dir(), file, &mut receipts));
+            let checked = check_content(&*self.disk, self.dir(), file)
+                .and_then(|()| check_rows(&*self.disk, self.dir(), file, &mut receipts));
             broken.extend(checked.err());
         }
         if broken.is_empty() {
@@ -92,13 +94,13 @@ impl State {
 }
 
 /// Length and all checksums of a file.
-pub(super) fn check_content(dir: &Path, file: &ReceiptFile) -> Result<()> {
+pub(super) fn check_content(disk: &dyn Disk, dir: &Path, file: &ReceiptFile) -> Result<()> {
     let path = dir.join(&file.name);
-    check_length(&path, file.bytes)?;
-    if whole_checksum(&path)? != (file.checksum, file.bytes) {
+    check_length(disk, &path, file.bytes)?;
+    if whole_checksum(disk, &path)? != (file.checksum, file.bytes) {
         return Err(damaged(&path, "its checksum does not match its content"));
     }
-    let partial = checksums_of(&path)?;
+    let partial = checksums_of(disk, &path)?;
     if partial.footer != file.footer_checksum || partial.row_groups != file.row_groups {
         return Err(damaged(&path, "the manifest has other partial checksums"));
     }
@@ -113,8 +115,8 @@ struct Seen {
     newest: Micros,
 }
 
-fn check_rows(dir: &Path, file: &ReceiptFile, receipts: &mut BTreeMap<String, u64>) -> Result<()> {
-    let table = ReceiptTable::open(dir, file)?;
+fn check_rows(disk: &dyn Disk, dir: &Path, file: &ReceiptFile, receipts: &mut BTreeMap<String, u64>) -> Result<()> {
+    let table = ReceiptTable::open(disk, dir, file)?;
     let mut batches = table.batches(Columns::All, None, MERGE_BATCH_ROWS)?;
     let mut seen = Seen { last: None, rows: 0, oldest: Micros::MAX, newest: Micros::MIN };
     while let Some(batch) = batches.next()? {

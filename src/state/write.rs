@@ -51,6 +51,7 @@ impl Write for HashedFile {
 
 /// A receipt file being written. The rows must come sorted.
 pub(super) struct ReceiptWriter<'a> {
+    disk: &'a dyn Disk,
     path: &'a Path,
     parquet: ArrowWriter<HashedFile>,
     cut: GroupCutter,
@@ -60,22 +61,22 @@ pub(super) struct ReceiptWriter<'a> {
 
 impl<'a> ReceiptWriter<'a> {
     /// Creates the file, for exactly this many rows.
-    pub(super) fn create(disk: &dyn Disk, path: &'a Path, rows: u64) -> Result<ReceiptWriter<'a>> {
+    pub(super) fn create(disk: &'a dyn Disk, path: &'a Path, rows: u64) -> Result<ReceiptWriter<'a>> {
         let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("zstd has a level 1"));
         ReceiptWriter::create_with(disk, path, rows, zstd)
     }
 
     /// Creates a file that is read back soon: not compressed, since that would cost more than it saves.
-    pub(super) fn create_scratch(disk: &dyn Disk, path: &'a Path, rows: u64) -> Result<ReceiptWriter<'a>> {
+    pub(super) fn create_scratch(disk: &'a dyn Disk, path: &'a Path, rows: u64) -> Result<ReceiptWriter<'a>> {
         ReceiptWriter::create_with(disk, path, rows, Compression::UNCOMPRESSED)
     }
 
-    fn create_with(disk: &dyn Disk, path: &'a Path, rows: u64, text: Compression) -> Result<ReceiptWriter<'a>> {
+    fn create_with(disk: &'a dyn Disk, path: &'a Path, rows: u64, text: Compression) -> Result<ReceiptWriter<'a>> {
         let file = disk.create(path).at(Kind::State, "create", path)?;
         let file = HashedFile { file, hash: Box::new(Xxh3::new()), bytes: 0 };
         let parquet =
             ArrowWriter::try_new(file, SCHEMA.clone(), Some(properties(text))).map_err(|e| failed(path, e))?;
-        Ok(ReceiptWriter { path, parquet, cut: GroupCutter::new(rows), expected_rows: rows, instants: None })
+        Ok(ReceiptWriter { disk, path, parquet, cut: GroupCutter::new(rows), expected_rows: rows, instants: None })
     }
 
     /// Adds sorted rows.
@@ -109,7 +110,7 @@ impl<'a> ReceiptWriter<'a> {
         file.file.sync().at(Kind::State, "sync", self.path)?;
         let (bytes, checksum) = (file.bytes, Digest(file.hash.digest128()));
         drop(self.parquet);
-        let checksums = read::checksums_of(self.path)?;
+        let checksums = read::checksums_of(self.disk, self.path)?;
         Ok(ReceiptFile {
             name: self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             kind: FileKind::Delta,

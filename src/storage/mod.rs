@@ -1,6 +1,6 @@
-//! The file seam: every write, sync, rename and removal of a run or a state goes through [`Disk`].
+//! The file seam: what a run writes, and all that a state writes and reads, goes through [`Disk`].
 //!
-//! One implementation writes real files; tests put a simulated disk behind the same calls. Reading input files is not
+//! One implementation has real files; tests put a simulated disk behind the same calls. Reading input files is not
 //! part of it: only what a crash could tear is. Files are created 0600 and folders 0700.
 
 mod real;
@@ -10,6 +10,7 @@ pub(crate) mod testing;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use real::RealDisk;
 
@@ -17,6 +18,38 @@ pub use real::RealDisk;
 pub trait DiskFile: Write + Send {
     /// Makes the content durable. A failed sync must end the process's attempt: do not retry it.
     fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A file being read, by any number of threads at once.
+pub trait DiskRead: Send + Sync {
+    /// Its length in bytes.
+    fn size(&self) -> io::Result<u64>;
+    /// Reads from this offset; how many bytes, 0 at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Fills the buffer from this offset; an error of kind `UnexpectedEof` where the file ends before.
+    fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read_at(buffer, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => (buffer, offset) = (&mut buffer[read..], offset + read as u64),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What there is under a name; links are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskMetadata {
+    /// Whether it is a folder.
+    pub is_dir: bool,
+    /// Length of a file in bytes.
+    pub bytes: u64,
+    /// The device it is on: a rename stays within one.
+    pub device: u64,
 }
 
 /// A held lock; dropping it releases the lock. The file stays.
@@ -42,6 +75,12 @@ pub trait Disk: Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
     /// The whole content of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Opens a file for reading in places.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskRead>>;
+    /// What is under this name.
+    fn metadata(&self, path: &Path) -> io::Result<DiskMetadata>;
+    /// The absolute path without links of what is under this name.
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf>;
     /// Whether a file or folder is there.
     fn exists(&self, path: &Path) -> bool;
     /// A file without a name, gone when it is closed or the process ends: for what need not outlive a run. It stands on the
@@ -124,6 +163,20 @@ mod tests {
         let disk = FailingDisk::new(|failing, _| failing == Step::SyncFolder);
         assert!(replace_atomically(&disk, &path, b"new").is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_file_is_read_in_places_and_never_past_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "0123456789").unwrap();
+        let (file, mut piece) = (RealDisk.open(&path).unwrap(), [0; 4]);
+        file.read_exact_at(&mut piece, 6).unwrap();
+        assert_eq!((&piece, file.size().unwrap()), (b"6789", 10));
+        assert_eq!(file.read_exact_at(&mut piece, 7).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let (of_file, of_folder) = (RealDisk.metadata(&path).unwrap(), RealDisk.metadata(folder.path()).unwrap());
+        assert_eq!((of_file.is_dir, of_file.bytes, of_folder.is_dir), (false, 10, true));
+        assert_eq!(of_file.device, of_folder.device);
     }
 
     #[test]

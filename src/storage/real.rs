@@ -2,10 +2,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Disk, DiskFile, DiskLock};
+use super::{Disk, DiskFile, DiskLock, DiskMetadata, DiskRead};
 
 /// The real file system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,6 +27,16 @@ impl Write for RealFile {
 impl DiskFile for RealFile {
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_all()
+    }
+}
+
+impl DiskRead for File {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
     }
 }
 
@@ -63,6 +74,19 @@ impl Disk for RealDisk {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         fs::read(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskRead>> {
+        Ok(Arc::new(File::open(path)?))
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<DiskMetadata> {
+        let found = fs::metadata(path)?;
+        Ok(DiskMetadata { is_dir: found.is_dir(), bytes: found.len(), device: found.dev() })
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
     }
 
     fn exists(&self, path: &Path) -> bool {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Disk, DiskFile, DiskLock, RealDisk};
+use super::{Disk, DiskFile, DiskLock, DiskMetadata, DiskRead, RealDisk};
 
 /// What can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +100,18 @@ impl Disk for FailingDisk {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         RealDisk.read(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskRead>> {
+        RealDisk.open(path)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<DiskMetadata> {
+        RealDisk.metadata(path)
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        RealDisk.canonicalize(path)
     }
 
     fn exists(&self, path: &Path) -> bool {

@@ -21,7 +21,7 @@ use retrigger::eligibility::Clock;
 use retrigger::error::Error;
 use retrigger::input::InputOptions;
 use retrigger::runs::{RunOutcome, RunSettings, StateUse, run, verify};
-use retrigger::storage::{Disk, DiskFile, DiskLock, RealDisk};
+use retrigger::storage::{Disk, DiskFile, DiskLock, DiskMetadata, DiskRead, RealDisk};
 use retrigger::triggers::{TimeReader, format_micros};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -376,6 +376,18 @@ impl Disk for Unsynced {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         RealDisk.read(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskRead>> {
+        RealDisk.open(path)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<DiskMetadata> {
+        RealDisk.metadata(path)
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        RealDisk.canonicalize(path)
     }
 
     fn exists(&self, path: &Path) -> bool {
