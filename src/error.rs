@@ -24,6 +24,10 @@ pub enum Kind {
     Output,
     /// Something of this crate's own broke (an invariant, a dependency that panicked). Exit 1, nothing committed.
     Internal,
+    /// A guard says no, such as `--max-change`. Exit 1, nothing committed.
+    Guard,
+    /// A signal asked to stop. Exit 1, nothing committed.
+    Interrupted,
     /// More bad triggers than `--max-bad` allows. Exit 1, nothing committed.
     TooManyBad,
     /// Another run holds a lock: try again later. Exit 75.
@@ -35,7 +39,8 @@ impl Kind {
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Usage | Kind::Definition => 2,
-            Kind::Input | Kind::State | Kind::Output | Kind::Internal | Kind::TooManyBad => 1,
+            Kind::Input | Kind::State | Kind::Output | Kind::Internal => 1,
+            Kind::TooManyBad | Kind::Guard | Kind::Interrupted => 1,
             Kind::Busy => 75,
         }
     }

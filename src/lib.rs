@@ -2,7 +2,7 @@
 //! messages and commits them as delivery batches in one atomic run. It is a command line (see the README) and this library.
 //!
 //! Layers, each of which only looks down: [`cli`] → [`runs`] → the edges ([`input`], [`delivery`], [`state`]) → the engine
-//! ([`pipeline`]) → the domain ([`triggers`], [`campaigns`], [`templates`], [`eligibility`]) → [`storage`], [`ids`], [`error`].
+//! ([`pipeline`]) → the domain ([`triggers`], [`campaigns`], [`templates`], [`eligibility`]) → [`storage`], [`ids`], [`interrupt`], [`error`].
 //!
 //! # A whole run
 //!
@@ -75,6 +75,7 @@ pub mod error;
 mod fence;
 pub mod ids;
 pub mod input;
+pub mod interrupt;
 pub mod pipeline;
 pub mod runs;
 pub mod state;

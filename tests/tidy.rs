@@ -147,16 +147,17 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
 
 /// What each folder may use, apart from itself. The ground uses nothing; the domain and the engine know no files, and so
 /// not `storage`.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("ids", &[]),
     ("fence", &[]),
+    ("interrupt", &["error"]),
     ("storage", &[]),
     ("triggers", &["ids", "error", "fence"]),
     ("eligibility", &["triggers", "ids", "error", "fence"]),
     ("templates", &["triggers", "ids", "error", "fence"]),
     ("campaigns", &["triggers", "eligibility", "templates", "ids", "error", "fence"]),
-    ("pipeline", &["triggers", "eligibility", "templates", "campaigns", "ids", "error", "fence"]),
+    ("pipeline", &["triggers", "eligibility", "templates", "campaigns", "ids", "error", "fence", "interrupt"]),
     ("input", EDGE),
     ("delivery", EDGE),
     ("state", EDGE),
@@ -166,7 +167,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ];
 
 const EDGE: &[&str] =
-    &["pipeline", "triggers", "eligibility", "templates", "campaigns", "storage", "ids", "error", "fence"];
+    &["pipeline", "triggers", "eligibility", "templates", "campaigns", "storage", "ids", "error", "fence", "interrupt"];
 
 const RUNS: &[&str] = &[
     "input",
@@ -181,6 +182,7 @@ const RUNS: &[&str] = &[
     "ids",
     "error",
     "fence",
+    "interrupt",
 ];
 
 const CLI: &[&str] = &[
@@ -197,6 +199,7 @@ const CLI: &[&str] = &[
     "ids",
     "error",
     "fence",
+    "interrupt",
 ];
 
 fn layers(source: &Source) -> Vec<String> {

@@ -19,6 +19,7 @@ pub fn options(spool: &Path) -> InputOptions {
         split_bytes: 1 << 20,
         split_rows: 1 << 16,
         spool: spool.join("spool"),
+        ..InputOptions::default()
     }
 }
 

@@ -24,6 +24,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Render one template, or the messages of a campaign for the first triggers of an input
     Render(RenderArgs),
+    /// Commit a run that was held: its receipts count, and it is published
+    Commit(EndArgs),
+    /// Discard a run that was held: nobody has received anything of it
+    Discard(EndArgs),
     /// Re-read a published run and compare it with its manifest
     Verify(VerifyArgs),
     /// Make or look at the receipts of earlier runs
@@ -158,6 +162,19 @@ pub struct RunArgs {
     /// Commit nothing when more triggers than this are rejected or failed
     #[arg(long, value_name = "N|P%")]
     pub max_bad: Option<String>,
+    /// Commit nothing unless the input has this many triggers: `1000..5000`, `1000..`
+    #[arg(long, value_name = "MIN..MAX")]
+    pub expect_triggers: Option<String>,
+    /// Commit nothing unless this file stands beside the input, such as `_SUCCESS`
+    #[arg(long, value_name = "NAME")]
+    pub require_marker: Option<String>,
+    /// Commit nothing when a campaign's share of sent, failed or suppressed triggers is further than this from the median of
+    /// the last 7 runs of the state, in percentage points
+    #[arg(long, value_name = "P%", conflicts_with = "stateless")]
+    pub max_change: Option<String>,
+    /// Campaigns whose shares may change
+    #[arg(long, value_name = "ID", num_args = 1.., requires = "max_change")]
+    pub accept_change: Vec<String>,
     /// The run's id; by default derived from inputs, campaigns and flags
     #[arg(long, value_name = "ID")]
     pub run_id: Option<String>,
@@ -170,6 +187,9 @@ pub struct RunArgs {
     /// Reject the triggers of campaigns that do not load, instead of refusing to run
     #[arg(long)]
     pub skip_broken: bool,
+    /// Stage the run and wait: `retrigger commit` or `retrigger discard` ends it
+    #[arg(long, conflicts_with_all = ["stateless", "dry_run"])]
+    pub hold: bool,
     /// Decide and render everything, write and commit nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -269,6 +289,18 @@ pub struct RenderArgs {
     pub limit: u64,
     #[command(flatten)]
     pub reading: InputArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct EndArgs {
+    /// The folder that `run --hold` named
+    pub run_dir: PathBuf,
+    /// Where the state is, if it was moved since
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Wait this long for a lock that another run holds
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub wait_lock: String,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -11,13 +11,17 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
-use args::{Args, Command, RenderArgs, RunArgs, StateCommand, VerifyArgs};
+use args::{Args, Command, EndArgs, RenderArgs, RunArgs, StateCommand, VerifyArgs};
 use progress::ShownProgress;
 
 use crate::error::{Error, Kind, Result};
+use crate::interrupt::Interrupt;
 use crate::runs;
 use crate::state::State;
 use crate::storage::{Disk, RealDisk};
@@ -50,6 +54,8 @@ fn dispatch(args: Args) -> Result<u8> {
             Ok(0)
         }
         Command::Render(args) => render(&args),
+        Command::Commit(args) => end(&args, runs::commit_held),
+        Command::Discard(args) => end(&args, runs::discard_held),
         Command::Verify(args) => verify(&args),
         Command::State(args) => state(&args.command),
     }
@@ -61,6 +67,7 @@ fn run(args: &RunArgs) -> Result<u8> {
         .num_threads(settings::threads(args.threads, settings.memory))
         .build_global()
         .map_err(|e| Error::new(Kind::Internal, "cannot start the worker threads").caused_by(e))?;
+    stop_on_signals(&settings.input.interrupt)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let progress = ShownProgress::new(args.quiet, args.verbose > 0);
     let finished = runs::run(disk, &settings, &progress);
@@ -72,6 +79,27 @@ fn run(args: &RunArgs) -> Result<u8> {
         print::out(&print::finished(&finished, args.verbose > 0))?;
     }
     Ok(finished.exit_code)
+}
+
+/// The first Ctrl-C or termination asks the run to stop, and it removes what it staged; the second ends the process at once, and
+/// the next start cleans up.
+fn stop_on_signals(interrupt: &Interrupt) -> Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        let flag = interrupt.flag();
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&flag))
+            .and_then(|_| flag::register(signal, flag))
+            .map_err(|e| Error::new(Kind::Internal, "cannot listen to signals").caused_by(e))?;
+    }
+    Ok(())
+}
+
+type End = fn(Arc<dyn Disk>, &Path, Option<&Path>, Duration) -> Result<runs::Ended>;
+
+fn end(args: &EndArgs, end: End) -> Result<u8> {
+    let wait = settings::wait_lock(&args.wait_lock)?;
+    let ended = end(Arc::new(RealDisk), &args.run_dir, args.state.as_deref(), wait)?;
+    print::out(&print::ended(&ended))?;
+    Ok(ended.exit_code)
 }
 
 fn verify(args: &VerifyArgs) -> Result<u8> {

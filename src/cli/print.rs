@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{ByWord, Counts};
-use crate::runs::{Checked, Finished, RunOutcome, Summary, Verified};
+use crate::runs::{Checked, Ended, Finished, RunOutcome, Summary, Verified};
 use crate::state;
 use crate::triggers::format_micros;
 
@@ -50,6 +50,11 @@ pub fn bytes_text(bytes: u64) -> String {
 pub fn finished_json(finished: &Finished) -> String {
     let mut object = match &finished.outcome {
         RunOutcome::Ran(summary) => summary.to_json(),
+        RunOutcome::Held(summary) => {
+            let mut object = summary.to_json();
+            object["held"] = true.into();
+            object
+        }
         RunOutcome::AlreadyCommitted { run_id } => Value::Object(Map::from_iter([
             ("run_id".to_owned(), run_id.as_str().into()),
             ("already_committed".to_owned(), true.into()),
@@ -68,6 +73,18 @@ pub fn finished(finished: &Finished, verbose: bool) -> String {
         RunOutcome::AlreadyCommitted { run_id } => {
             format!("run {run_id} was committed before to {}: nothing to do\n", place.unwrap_or_default())
         }
+        RunOutcome::Held(summary) => {
+            let place = place.unwrap_or_default();
+            let mut text =
+                format!("run {} is held in {place}: nothing is committed, and its state waits\n", summary.run_id);
+            push_counts(&mut text, &summary.ledger.total);
+            push_campaigns(&mut text, summary);
+            let _ = writeln!(
+                text,
+                "\n  look at it, then: retrigger commit {place}\n                or: retrigger discard {place}"
+            );
+            text
+        }
         RunOutcome::Ran(summary) => {
             let seconds: f64 = summary.seconds.iter().map(|(_, s)| s).sum();
             let mut text = match place {
@@ -81,6 +98,15 @@ pub fn finished(finished: &Finished, verbose: bool) -> String {
             }
             text
         }
+    }
+}
+
+/// How a held run ended.
+pub fn ended(ended: &Ended) -> String {
+    let already = if ended.already { " before" } else { "" };
+    match &ended.published {
+        Some(place) => format!("run {} was committed{already} to {}\n", ended.run_id, place.display()),
+        None => format!("run {} was discarded{already}: nobody has received anything of it\n", ended.run_id),
     }
 }
 

@@ -19,8 +19,9 @@ use crate::delivery::{Compression, DeliveryOptions, Format, MAX_SEGMENT_BYTES, p
 use crate::eligibility::{Clock, parse_duration_seconds};
 use crate::error::{Error, IoContext, Kind, Result, nearest};
 use crate::input::{InputFormat, InputOptions, Mapping, PropertiesFrom};
+use crate::interrupt::Interrupt;
 use crate::pipeline::Memory;
-use crate::runs::{CheckSettings, MaxBad, RenderSettings, RenderWhat, RunSettings, StateUse};
+use crate::runs::{CheckSettings, Guards, MaxBad, RenderSettings, RenderWhat, RunSettings, StateUse};
 use crate::templates::{Escape, OnMissing};
 use crate::triggers::{EpochUnit, MICROS_PER_SECOND, Micros, TimeReader};
 
@@ -68,8 +69,10 @@ pub fn run(args: &RunArgs, now: Micros, new_state_id: u128) -> Result<RunSetting
         max_bad: args.max_bad.as_deref().map(max_bad).transpose()?,
         run_id: args.run_id.clone(),
         exclude: args.exclude.clone(),
+        guards: guards(args)?,
         dry_run: args.dry_run,
-        wait_lock: duration("--wait-lock", &args.wait_lock)?,
+        hold: args.hold,
+        wait_lock: wait_lock(&args.wait_lock)?,
         record_only: args.record_only,
         allow_consumed: args.allow_consumed,
         memory: args.memory.as_deref().map_or_else(|| Ok(default_memory()), memory)?,
@@ -150,8 +153,42 @@ fn time(times: &TimeReader, flag: &str, text: &str) -> Result<Micros> {
     times.text(text).map_err(|wrong| usage(format!("`{flag} {text}`: expected {}", wrong.expected)))
 }
 
+/// How long to wait for a lock.
+pub fn wait_lock(text: &str) -> Result<Duration> {
+    duration("--wait-lock", text)
+}
+
 fn duration(flag: &str, text: &str) -> Result<Duration> {
     parse_duration_seconds(text).map(Duration::from_secs).map_err(|why| usage(format!("`{flag}`: {why}")))
+}
+
+fn guards(args: &RunArgs) -> Result<Guards> {
+    let marker = args.require_marker.clone();
+    if marker.as_deref().is_some_and(|name| name.is_empty() || name.contains('/')) {
+        return Err(usage("`--require-marker` must be the name of a file, such as `_SUCCESS`"));
+    }
+    Ok(Guards {
+        expect_triggers: args.expect_triggers.as_deref().map(expect_triggers).transpose()?,
+        require_marker: marker,
+        max_change: args.max_change.as_deref().map(max_change).transpose()?,
+        accept_change: args.accept_change.clone(),
+    })
+}
+
+/// `MIN..MAX`, both included; either may be left out.
+fn expect_triggers(text: &str) -> Result<(u64, u64)> {
+    let wrong = || usage(format!("`--expect-triggers {text}`: expected a range such as `1000..5000` or `1000..`"));
+    let (fewest, most) = text.split_once("..").filter(|(a, b)| !(a.is_empty() && b.is_empty())).ok_or_else(wrong)?;
+    let bound = |text: &str, open: u64| if text.is_empty() { Ok(open) } else { text.parse().map_err(|_| wrong()) };
+    let range = (bound(fewest, 0)?, bound(most, u64::MAX)?);
+    if range.0 <= range.1 { Ok(range) } else { Err(wrong()) }
+}
+
+fn max_change(text: &str) -> Result<f64> {
+    let points = text.strip_suffix('%').and_then(|points| points.parse().ok());
+    points
+        .filter(|points| (0.0..=100.0).contains(points))
+        .ok_or_else(|| usage(format!("`--max-change {text}`: expected percentage points such as `5%`")))
 }
 
 fn max_bad(text: &str) -> Result<MaxBad> {
@@ -250,6 +287,7 @@ fn input(args: &InputArgs) -> Result<InputOptions> {
         trigger_id_from: given(&args.trigger_id_from, file.trigger_id_from),
         split_bytes: SPLIT_BYTES,
         split_rows: SPLIT_ROWS,
+        interrupt: Interrupt::default(),
         spool: PathBuf::new(),
     })
 }

@@ -12,6 +12,7 @@ use super::parquet::{ParquetFile, ParquetSplit};
 use super::{InputFormat, InputOptions, spool};
 use crate::error::{Error, Fault, Kind, Result};
 use crate::ids::Digest;
+use crate::interrupt::Interrupt;
 use crate::pipeline::{Need, Row, SplitLines, TriggerSource};
 
 /// The input of a run, open for reading.
@@ -22,6 +23,7 @@ pub struct Inputs {
     /// The first split of each file, and the number of all splits at the end.
     first_splits: Vec<usize>,
     rules: Rules,
+    interrupt: Interrupt,
 }
 
 /// One open file.
@@ -91,7 +93,7 @@ impl Inputs {
         // Unpacking takes long and standard input can be read once: not when the run cannot be anyway.
         if faults.is_empty() {
             for (index, file) in files.iter_mut().enumerate().filter(|(_, file)| file.needs_spooling()) {
-                faults.extend(spool::spool(file, index, &options.spool, stdin)?);
+                faults.extend(spool::spool(file, index, &options.spool, stdin, &options.interrupt)?);
             }
         }
         let mut readers = Vec::with_capacity(files.len());
@@ -108,7 +110,8 @@ impl Inputs {
         for reader in &readers {
             first_splits.push(first_splits[first_splits.len() - 1] + reader.splits(&options));
         }
-        Ok(Inputs { files, readers, first_splits, rules: Rules::new(options) })
+        let interrupt = options.interrupt.clone();
+        Ok(Inputs { files, readers, first_splits, interrupt, rules: Rules::new(options) })
     }
 
     /// The files, in order.
@@ -121,7 +124,7 @@ impl Inputs {
     /// # Errors
     /// A file cannot be read.
     pub fn digests(&self) -> Result<Vec<Digest>> {
-        self.files.iter().map(InputFile::digest).collect()
+        self.files.iter().map(|file| file.digest(&self.interrupt)).collect()
     }
 
     /// Whether any row can have attributes: text may, Parquet where it has the column.

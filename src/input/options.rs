@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::interrupt::Interrupt;
 use crate::triggers::TimeReader;
 
 /// What a file holds, where its name does not say.
@@ -80,6 +81,8 @@ pub struct InputOptions {
     pub split_bytes: u64,
     /// Largest number of rows in one Parquet split; larger row groups are read in several.
     pub split_rows: usize,
+    /// Whether to stop while input is unpacked, fingerprinted and read.
+    pub interrupt: Interrupt,
     /// Folder for what must be spooled: standard input and compressed text. Created on first use, mode 0700.
     pub spool: PathBuf,
 }
@@ -96,6 +99,7 @@ impl Default for InputOptions {
             trigger_id_from: Vec::new(),
             split_bytes: 1 << 20,
             split_rows: 32_768,
+            interrupt: Interrupt::default(),
             spool: PathBuf::new(),
         }
     }

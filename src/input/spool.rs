@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::files::{Compression, InputFile};
 use crate::error::{Error, Fault, IoContext, Kind, Result};
 use crate::ids::Digest;
+use crate::interrupt::Interrupt;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -22,20 +23,28 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// # Errors
 /// `Ok(Some(fault))` where the input is at fault (truncated, corrupt, unreadable), an error where the spool cannot be
 /// written.
-pub(super) fn spool(file: &mut InputFile, index: usize, folder: &Path, stdin: &mut dyn Read) -> Result<Option<Fault>> {
+pub(super) fn spool(
+    file: &mut InputFile,
+    index: usize,
+    folder: &Path,
+    stdin: &mut dyn Read,
+    interrupt: &Interrupt,
+) -> Result<Option<Fault>> {
     let target = folder.join(format!("input-{index:05}.ndjson"));
     let mut output = create(folder, &target)?;
     let copied = if file.is_stdin() {
-        copy_stdin(file, stdin, &mut output)
+        copy_stdin(file, stdin, &mut output, interrupt)
     } else {
-        File::open(&file.path)
-            .map_err(Failure::Reading)
-            .and_then(|source| unpack(BufReader::with_capacity(BUFFER_BYTES, source), file.compression, &mut output))
+        File::open(&file.path).map_err(Failure::Reading).and_then(|source| {
+            let source = BufReader::with_capacity(BUFFER_BYTES, source);
+            unpack(source, file.compression, &mut output, interrupt)
+        })
     };
     match copied {
         Ok(()) if file.is_stdin() => describe_stdin(file, &target)?,
         Ok(()) => {}
         Err(Failure::Reading(error)) => return Ok(Some(fault(file, &error))),
+        Err(Failure::Stopped(error)) => return Err(error),
         Err(Failure::Writing(error)) => return Err(Error::io(Kind::Output, "write", &target, error)),
     }
     file.spooled = Some(target);
@@ -68,33 +77,48 @@ fn fault(file: &InputFile, error: &io::Error) -> Fault {
 enum Failure {
     Reading(io::Error),
     Writing(io::Error),
+    Stopped(Error),
 }
 
 /// Copies standard input, unpacked if its first bytes say so, and fingerprints what was read.
-fn copy_stdin(file: &mut InputFile, stdin: &mut dyn Read, output: &mut File) -> Result<(), Failure> {
+fn copy_stdin(
+    file: &mut InputFile,
+    stdin: &mut dyn Read,
+    output: &mut File,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
     let mut hashing = Hashing { source: stdin, hasher: Xxh3::new(), bytes: 0 };
     let mut start = Vec::with_capacity(4);
     (&mut hashing).take(4).read_to_end(&mut start).map_err(Failure::Reading)?;
     file.compression = Compression::of_magic(&start);
     let rest = BufReader::with_capacity(BUFFER_BYTES, &mut hashing);
-    unpack(start.as_slice().chain(rest), file.compression, output)?;
+    unpack(start.as_slice().chain(rest), file.compression, output, interrupt)?;
     file.bytes = hashing.bytes;
     file.known_digest = Some(Digest(hashing.hasher.digest128()));
     Ok(())
 }
 
-fn unpack(source: impl BufRead, compression: Compression, output: &mut File) -> Result<(), Failure> {
+fn unpack(
+    source: impl BufRead,
+    compression: Compression,
+    output: &mut File,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
     match compression {
-        Compression::None => copy(source, output),
-        Compression::Gzip => copy(MultiGzDecoder::new(source), output),
+        Compression::None => copy(source, output, interrupt),
+        Compression::Gzip => copy(MultiGzDecoder::new(source), output, interrupt),
         // Frames that ask for a window over 128 MiB are refused by the decoder: memory stays bounded.
-        Compression::Zstd => copy(zstd::stream::read::Decoder::with_buffer(source).map_err(Failure::Reading)?, output),
+        Compression::Zstd => {
+            let source = zstd::stream::read::Decoder::with_buffer(source).map_err(Failure::Reading)?;
+            copy(source, output, interrupt)
+        }
     }
 }
 
-fn copy(mut source: impl Read, output: &mut File) -> Result<(), Failure> {
+fn copy(mut source: impl Read, output: &mut File, interrupt: &Interrupt) -> Result<(), Failure> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
+        interrupt.check().map_err(Failure::Stopped)?;
         match source.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(read) => output.write_all(&buffer[..read]).map_err(Failure::Writing)?,

@@ -18,6 +18,7 @@ use super::windows::render_all;
 use crate::eligibility::{EligibilityIndex, IndexKey, KeyFilter, StoredAssignment};
 use crate::error::Result;
 use crate::ids::BUCKETS;
+use crate::interrupt::Interrupt;
 
 /// Hears how far a run is; called from any thread.
 pub trait Progress: Sync {
@@ -52,7 +53,8 @@ pub fn execute<S: DeliverySink>(
     let mut receipts = Vec::new();
     let kept = known.map(|_| &mut receipts as &mut dyn ReceiptSink);
     let memory = Memory::unlimited();
-    let mut executed = Execution { rules, schemas, source, known, memory: &memory, progress }.run(kept, sink)?;
+    let (memory, interrupt) = (&memory, &Interrupt::default());
+    let mut executed = Execution { rules, schemas, source, known, memory, progress, interrupt }.run(kept, sink)?;
     executed.receipts = receipts;
     Ok(executed)
 }
@@ -71,6 +73,8 @@ pub struct Execution<'a> {
     pub memory: &'a Memory<'a>,
     /// Who hears of it.
     pub progress: &'a dyn Progress,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
 }
 
 impl Execution<'_> {
@@ -100,6 +104,7 @@ impl Execution<'_> {
         let keys: Vec<Result<SplitKeys>> = (0..self.source.splits())
             .into_par_iter()
             .map(|split| {
+                self.interrupt.check()?;
                 let keys = read_keys(self.rules, self.source, split, self.known.is_some(), self.memory)?;
                 self.progress.advance(keys.verdicts.len() as u64, self.source.split_bytes(split));
                 Ok(keys)
@@ -114,7 +119,10 @@ impl Execution<'_> {
         for buckets in self.bucket_ranges(splits) {
             let index = clock.time("index", || self.load_index(splits, &buckets))?;
             clock.time("decide", || {
-                let decide = |bucket| decide_bucket(self.rules, &index, splits, bucket, self.memory, &notes);
+                let decide = |bucket| {
+                    self.interrupt.check()?;
+                    decide_bucket(self.rules, &index, splits, bucket, self.memory, &notes)
+                };
                 buckets.into_par_iter().map(decide).collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
             })?;
         }
@@ -162,6 +170,7 @@ impl Execution<'_> {
         let loaded: Vec<Result<()>> = (0..known.pieces())
             .into_par_iter()
             .map(|piece| {
+                self.interrupt.check()?;
                 known.read(piece, &wanted, &mut |receipt| {
                     let Some(number) = self.rules.numbers.get(receipt.campaign_id).copied() else { return };
                     if wanted[receipt.key.bucket()] && filter.may_contain(receipt.key.within_bucket()) {

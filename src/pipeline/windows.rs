@@ -113,7 +113,8 @@ impl Renderer<'_> {
     }
 
     fn task(&self, task: Task) -> Result<SplitOutput> {
-        let Execution { rules, schemas, source, memory, progress, .. } = *self.execution;
+        let Execution { rules, schemas, source, memory, progress, interrupt, .. } = *self.execution;
+        interrupt.check()?;
         let verdicts = &self.splits[task.split].verdicts;
         let ends = task.rows.end == verdicts.len();
         let output = RenderTask {

@@ -64,16 +64,20 @@ pub fn commit(
     run_id: &str,
     manifest: &RunManifest,
 ) -> Result<()> {
+    state.commit(generation, Some(publication(out, run_id, manifest)?))?;
+    roll_forward(state, out)?;
+    remember(state, out)
+}
+
+/// How a staged run becomes a published one.
+pub fn publication(out: &OutFolder, run_id: &str, manifest: &RunManifest) -> Result<Publication> {
     let unwritable = |e| Error::new(Kind::Internal, "cannot write the run's manifest").caused_by(e);
-    let publication = Publication {
+    Ok(Publication {
         run_id: run_id.to_owned(),
         staged: path_text(&out.staged(run_id))?,
         published: path_text(&out.published(run_id))?,
         manifest: serde_json::value::to_raw_value(manifest).map_err(unwritable)?,
-    };
-    state.commit(generation, Some(publication))?;
-    roll_forward(state, out)?;
-    remember(state, out)
+    })
 }
 
 /// The state remembers paths as text.

@@ -47,6 +47,9 @@ pub struct RunManifest {
     pub state_id: Option<String>,
     /// The generation that this run produced.
     pub generation: Option<u64>,
+    /// Where the state was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_path: Option<String>,
     /// The exit code of the run.
     pub exit_code: u8,
 }

@@ -3,6 +3,8 @@
 mod check;
 mod commit;
 mod exclude;
+mod guards;
+mod held;
 mod manifest;
 mod out;
 mod plan;
@@ -15,6 +17,8 @@ mod tests;
 mod verify;
 
 pub use check::{CheckSettings, Checked, CheckedCampaign, CheckedFile, check};
+pub use guards::Guards;
+pub use held::{Ended, commit_held, discard_held};
 pub use manifest::{InputRecord, RunManifest, Summary};
 pub use plan::Plan;
 pub use render::{RenderSettings, RenderWhat, Rendered, render};

@@ -73,6 +73,7 @@ impl Plan {
         };
         let schemas = Schemas::new(&rules)?;
         let inputs = Inputs::open(&settings.inputs, options)?;
+        settings.guards.check_marker(&settings.inputs, inputs.files())?;
         check_attributes(&rules.campaigns, &inputs)?;
         let records = records(&inputs)?;
         let flags = settings.semantic_flags();

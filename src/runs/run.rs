@@ -14,6 +14,7 @@ use super::spill::SpillFile;
 use crate::delivery::{ChannelSpec, FileKind, RunFolder, WrittenFile};
 use crate::error::{Error, Kind, Result};
 use crate::input::InputOptions;
+use crate::interrupt::Interrupt;
 use crate::pipeline::{
     DeliverySink, Executed, Execution, LinesFile, Memory, Progress, ReceiptSink, ReceiptSource, Table,
 };
@@ -25,7 +26,7 @@ use crate::triggers::format_micros;
 pub struct Finished {
     /// 0 or 3; for a repeated run, what it was the first time.
     pub exit_code: u8,
-    /// Where the run is published; none for a dry run.
+    /// Where the run is published, or staged while it is held; none for a dry run.
     pub published: Option<PathBuf>,
     /// What happened.
     pub outcome: RunOutcome,
@@ -35,6 +36,8 @@ pub struct Finished {
 pub enum RunOutcome {
     /// This run was decided now.
     Ran(Box<Summary>),
+    /// This run was decided now and waits: see [`super::commit_held`].
+    Held(Box<Summary>),
     /// The same run was committed before: nothing was done.
     AlreadyCommitted {
         /// Its id.
@@ -54,6 +57,7 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
     let out = OutFolder::open(disk.clone(), &settings.out, settings.wait_lock)?;
     let state = open_state(&disk, settings)?;
     if let Some(state) = &state {
+        state.refuse_held()?;
         commit::check_fence(state, &out)?;
         commit::roll_forward(state, &out)?;
         commit::remember(state, &out)?;
@@ -72,7 +76,7 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
     let staged = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
     let staged = staged.inspect_err(|_| out.discard(&plan.run_id))?;
     match state {
-        Some(state) => commit_with_state(staged, &plan, state, &out),
+        Some(state) => commit_with_state(staged, &plan, state, &out, settings.hold),
         None => commit_stateless(staged, &plan, &out),
     }
 }
@@ -155,8 +159,8 @@ fn stage(
     let kept = collected.as_mut().map(|collected| collected as &mut dyn ReceiptSink);
     let spill = SpillFile::new(disk.clone(), out.staging().to_owned());
     let memory = Memory::new(settings.memory, &spill);
-    let executed = execute_plan(plan, state, &memory, kept, &mut folder, progress)?;
-    let exit_code = judge(&executed, settings)?;
+    let executed = execute_plan(plan, state, &memory, kept, &mut folder, (progress, &settings.input.interrupt))?;
+    let exit_code = judge(&**disk, &executed, settings, state)?;
     plan.inputs.check_unchanged()?;
     for campaign in &plan.rules.campaigns.loaded {
         let root = Path::new("campaigns").join(crate::delivery::path_segment(&campaign.id));
@@ -180,6 +184,9 @@ fn stage(
         files,
         state_id: summary.state_id.clone(),
         generation: summary.generation,
+        state_path: state
+            .and_then(|state| disk.canonicalize(state.dir()).ok())
+            .and_then(|p| p.to_str().map(str::to_owned)),
         exit_code,
     };
     commit::seal(&**disk, &staged, &manifest)?;
@@ -192,12 +199,12 @@ fn execute_plan<S: DeliverySink>(
     memory: &Memory<'_>,
     kept: Option<&mut dyn ReceiptSink>,
     sink: &mut S,
-    progress: &dyn Progress,
+    (progress, interrupt): (&dyn Progress, &Interrupt),
 ) -> Result<Executed> {
     let known = state.map(State::receipts).transpose()?;
     let known = known.as_ref().map(|r| r as &dyn ReceiptSource);
     let (rules, schemas, source) = (&plan.rules, &plan.schemas, &plan.inputs);
-    let executed = Execution { rules, schemas, source, known, memory, progress }.run(kept, sink)?;
+    let executed = Execution { rules, schemas, source, known, memory, progress, interrupt }.run(kept, sink)?;
     if executed.ledger.balances() {
         return Ok(executed);
     }
@@ -208,8 +215,12 @@ fn execute_plan<S: DeliverySink>(
 }
 
 /// The exit code of a run that may commit, or why it may not.
-fn judge(executed: &Executed, settings: &RunSettings) -> Result<u8> {
+fn judge(disk: &dyn Disk, executed: &Executed, settings: &RunSettings, state: Option<&State>) -> Result<u8> {
     let total = &executed.ledger.total;
+    settings.guards.check_triggers(total.triggers)?;
+    if let Some(state) = state {
+        settings.guards.check_change(disk, state, &executed.ledger)?;
+    }
     match settings.max_bad {
         None => Ok(if total.bad() > 0 { 3 } else { 0 }),
         Some(most) if most.is_exceeded(total.bad(), total.triggers) => {
@@ -256,10 +267,22 @@ fn summary(
 
 /// Once the commit is attempted, what is staged stays: after an error only the manifest on disk says whether the run is
 /// committed, and the next start acts on what it says.
-fn commit_with_state(mut staged: Staged, plan: &Plan, mut state: State, out: &OutFolder) -> Result<Finished> {
+fn commit_with_state(
+    mut staged: Staged,
+    plan: &Plan,
+    mut state: State,
+    out: &OutFolder,
+    hold: bool,
+) -> Result<Finished> {
     let delta = staged.delta.take().unwrap_or_else(|| state.delta(&plan.run_id));
     let generation = commit::stage_receipts(&state, plan, staged.manifest.exit_code, delta, out);
     let generation = generation.inspect_err(|_| out.discard(&plan.run_id))?;
+    if hold {
+        state.hold(generation, commit::publication(out, &plan.run_id, &staged.manifest)?)?;
+        let outcome = RunOutcome::Held(Box::new(Summary { committed: false, ..staged.summary }));
+        let published = Some(out.staged(&plan.run_id));
+        return Ok(Finished { exit_code: staged.manifest.exit_code, published, outcome });
+    }
     commit::commit(&mut state, generation, out, &plan.run_id, &staged.manifest).map_err(|error| {
         error.hint("run the same command again: it finishes what was committed, and decides nothing twice")
     })?;
@@ -302,10 +325,11 @@ fn dry_run(
         check_consumed(&plan, state, settings.allow_consumed)?;
         plan.rules.history_floors = floors(&plan, state);
     }
-    let spill = SpillFile::new(disk, spool.path().to_owned());
+    let spill = SpillFile::new(disk.clone(), spool.path().to_owned());
     let memory = Memory::new(settings.memory, &spill);
-    let executed = execute_plan(&plan, state.as_ref(), &memory, None, &mut Discard, progress)?;
-    let exit_code = judge(&executed, settings)?;
+    let watched = (progress, &settings.input.interrupt);
+    let executed = execute_plan(&plan, state.as_ref(), &memory, None, &mut Discard, watched)?;
+    let exit_code = judge(&*disk, &executed, settings, state.as_ref())?;
     let summary = summary(&plan, settings, state.as_ref(), &executed, &memory, &[]);
     Ok(Finished { exit_code, published: None, outcome: RunOutcome::Ran(Box::new(summary)) })
 }

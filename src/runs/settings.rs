@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::guards::Guards;
 use crate::campaigns::LoadOptions;
 use crate::delivery::DeliveryOptions;
 use crate::eligibility::Clock;
@@ -81,8 +82,12 @@ pub struct RunSettings {
     pub run_id: Option<String>,
     /// A table of recipients who get nothing.
     pub exclude: Option<PathBuf>,
+    /// What must hold beyond the ledger.
+    pub guards: Guards,
     /// Decide and render, commit nothing.
     pub dry_run: bool,
+    /// Stage everything and wait for `commit` or `discard`.
+    pub hold: bool,
     /// How long to wait for a held lock.
     pub wait_lock: Duration,
     /// Record receipts without writing messages.
@@ -116,7 +121,9 @@ impl RunSettings {
             max_bad: None,
             run_id: None,
             exclude: None,
+            guards: Guards::default(),
             dry_run: false,
+            hold: false,
             wait_lock: Duration::ZERO,
             record_only: false,
             allow_consumed: false,

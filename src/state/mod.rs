@@ -4,6 +4,7 @@
 //! STATE/lock                               permanent, empty; locked while a process has the state open
 //!       manifest.json                      what the state consists of (`manifest.rs`)
 //!       receipts-<generation>-<n>.parquet  sorted receipts (`rows.rs`, `write.rs`): a base and at most 8 deltas
+//!       manifest.json.held                 the manifest of a run that is held (`held.rs`)
 //!       manifest.json.next, scratch-*      only while a run is under way, or after a crash
 //! ```
 //!
@@ -40,6 +41,7 @@
 //! its own making are ever removed; a foreign file in the folder is left alone.
 
 mod delta;
+mod held;
 mod manifest;
 mod merge;
 mod read;
@@ -66,6 +68,7 @@ pub use verify::Summary;
 
 use crate::error::{Error, Fault, IoContext, Kind, Result};
 use crate::storage::{Disk, DiskLock};
+use held::Held;
 use manifest::{MANIFEST, digest_of, is_receipt_file};
 use merge::{MERGE_BATCH_ROWS, Merge, Source, merge_from};
 use read::{Columns, ReceiptTable};
@@ -82,6 +85,8 @@ pub struct State {
     digest: String,
     /// A commit failed where nobody can tell whether it counts.
     unsure: bool,
+    /// The manifest that committing the held run would install.
+    held: Option<Held>,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -110,11 +115,12 @@ impl State {
         let manifest = StateManifest::first(state_id);
         let bytes = manifest.encode()?;
         write_next_manifest(&*disk, dir, &bytes)?;
-        install_manifest(&*disk, dir)?;
+        install_manifest(&*disk, dir, MANIFEST)?;
         if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
             disk.sync_dir(parent).at(Kind::State, "sync", parent)?;
         }
-        Ok(State { disk, dir: dir.to_owned(), manifest, digest: digest_of(&bytes), unsure: false, _lock: lock })
+        let digest = digest_of(&bytes);
+        Ok(State { disk, dir: dir.to_owned(), manifest, digest, unsure: false, held: None, _lock: lock })
     }
 
     /// Opens and locks a state, verifies its manifest, checks that the files it names are there in full length, and
@@ -136,7 +142,9 @@ impl State {
         // A killed commit may have renamed without syncing: what is acted on from here must survive a power cut.
         disk.sync_dir(dir).at(Kind::State, "sync", dir)?;
         let digest = digest_of(&bytes);
-        let state = State { disk, dir: dir.to_owned(), manifest, digest, unsure: false, _lock: lock };
+        let held = held::read_held(&*disk, dir, &digest)?;
+        check_files(&*disk, dir, held.as_ref().map_or(&[], |held| &held.manifest.files))?;
+        let state = State { disk, dir: dir.to_owned(), manifest, digest, unsure: false, held, _lock: lock };
         state.remove_leftovers()?;
         Ok(state)
     }
@@ -182,6 +190,7 @@ impl State {
     /// sync the process must end: the kernel may have dropped what could not be written.
     pub fn stage(&self, delta: Delta, run: RunRecord, windows: &BTreeMap<String, Window>) -> Result<StagedGeneration> {
         self.refuse_unsure()?;
+        self.refuse_held()?;
         if delta.run_id != run.run_id || delta.generation != self.manifest.generation + 1 {
             return Err(Error::new(Kind::Internal, "the receipts to be staged belong to another run or generation"));
         }
@@ -199,18 +208,14 @@ impl State {
     /// Makes a staged generation the current one: the only commit point. `publication` is the run folder to be moved
     /// when this has returned. An error says in its hint whether the commit may count nevertheless.
     pub fn commit(&mut self, staged: StagedGeneration, publication: Option<Publication>) -> Result<()> {
-        self.refuse_unsure()?;
-        let StagedGeneration { mut manifest, unnamed, replaced } = staged;
-        if manifest.parent_digest.as_deref() != Some(&self.digest) {
-            return Err(Error::new(Kind::Internal, "the staged generation does not follow the current one"));
-        }
+        let StagedGeneration { mut manifest, unnamed, replaced } = self.next(staged)?;
         manifest.publication = publication;
         let bytes = manifest.encode()?;
         write_next_manifest(&*self.disk, &self.dir, &bytes)?;
         // From the rename on the new files may be named: whatever happens, this process does not remove them.
         unnamed.keep();
         self.unsure = true;
-        install_manifest(&*self.disk, &self.dir)?;
+        install_manifest(&*self.disk, &self.dir, MANIFEST)?;
         self.unsure = false;
         (self.manifest, self.digest) = (manifest, digest_of(&bytes));
         for path in replaced {
@@ -218,6 +223,16 @@ impl State {
             let _ = self.disk.remove_file(&path);
         }
         Ok(())
+    }
+
+    /// A staged generation, if it may come next.
+    fn next(&self, staged: StagedGeneration) -> Result<StagedGeneration> {
+        self.refuse_unsure()?;
+        self.refuse_held()?;
+        match staged.manifest.parent_digest.as_deref() == Some(&self.digest) {
+            true => Ok(staged),
+            false => Err(Error::new(Kind::Internal, "the staged generation does not follow the current one")),
+        }
     }
 
     /// Removes the files of a staged generation. Dropping it does the same.
@@ -264,7 +279,8 @@ impl State {
             let ours = is_receipt_file(name)
                 || name == NEXT_MANIFEST
                 || (name.starts_with("scratch-") && name.ends_with(".parquet"));
-            if ours && !self.manifest.files.iter().any(|file| file.name == name) {
+            let mut named = self.manifest.files.iter().chain(self.held.iter().flat_map(|held| &held.manifest.files));
+            if ours && !named.any(|file| file.name == name) {
                 self.disk.remove_file(&path).at(Kind::State, "remove", &path)?;
             }
         }
@@ -356,9 +372,9 @@ fn write_next_manifest(disk: &dyn Disk, dir: &Path, bytes: &[u8]) -> Result<()> 
     })
 }
 
-/// The commit point: rename, then sync of the folder.
-fn install_manifest(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    let path = dir.join(MANIFEST);
+/// Gives the next manifest its name, then syncs the folder: the commit point, where the name is [`MANIFEST`].
+fn install_manifest(disk: &dyn Disk, dir: &Path, name: &str) -> Result<()> {
+    let path = dir.join(name);
     let installed = disk.rename(&dir.join(NEXT_MANIFEST), &path).and_then(|()| disk.sync_dir(dir));
     installed.map_err(|error| {
         Error::io(Kind::State, "commit", &path, error)
