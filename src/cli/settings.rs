@@ -150,11 +150,13 @@ fn time(times: &TimeReader, flag: &str, text: &str) -> Result<Micros> {
     times.text(text).map_err(|wrong| usage(format!("`{flag} {text}`: expected {}", wrong.expected)))
 }
 
-fn duration(flag: &str, text: &str) -> Result<Duration> {
+/// The duration of a flag.
+pub fn duration(flag: &str, text: &str) -> Result<Duration> {
     parse_duration_seconds(text).map(Duration::from_secs).map_err(|why| usage(format!("`{flag}`: {why}")))
 }
 
-fn max_bad(text: &str) -> Result<MaxBad> {
+/// `--max-bad`.
+pub fn max_bad(text: &str) -> Result<MaxBad> {
     let wrong = || usage(format!("`--max-bad {text}`: expected a number such as `100` or a share such as `0.5%`"));
     match text.strip_suffix('%') {
         Some(share) => match share.parse::<f64>() {
@@ -225,7 +227,8 @@ fn mapping_file(path: &Path) -> Result<MappingFile> {
     serde_json::from_str(&text).map_err(wrong)
 }
 
-fn input(args: &InputArgs) -> Result<InputOptions> {
+/// How input is read.
+pub fn input(args: &InputArgs) -> Result<InputOptions> {
     let file = args.mapping.as_deref().map(mapping_file).transpose()?.unwrap_or_default();
     let columns = columns(args, file.map)?;
     let body = args.body.clone().or(file.body);

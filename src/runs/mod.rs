@@ -10,6 +10,7 @@ mod render;
 mod run;
 mod settings;
 mod spill;
+mod state_life;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -20,4 +21,5 @@ pub use plan::Plan;
 pub use render::{RenderSettings, RenderWhat, Rendered, render};
 pub use run::{Finished, RunOutcome, run};
 pub use settings::{MaxBad, RunSettings, StateUse};
+pub use state_life::{ImportSettings, Imported, import, open_state};
 pub use verify::{Verified, verify};

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::log::LoggedReceipt;
 use super::merge::{MERGE_BATCH_ROWS, Source};
 use super::read::{Columns, ReceiptTable};
 use super::rows::{Receipt, RowsBuilder};
@@ -67,6 +68,18 @@ impl Delta {
     /// [`Kind::State`]: the disk is full or failing.
     pub fn push(&mut self, receipt: &Receipt<'_>) -> Result<()> {
         self.held.push(receipt, &self.run_id).map_err(cannot_collect)?;
+        self.count(receipt)
+    }
+
+    /// Records a receipt of a log, with the run that it names there.
+    pub fn push_logged(&mut self, logged: &LoggedReceipt) -> Result<()> {
+        logged.with(|receipt| {
+            self.held.push(receipt, &logged.run_id).map_err(cannot_collect)?;
+            self.count(receipt)
+        })
+    }
+
+    fn count(&mut self, receipt: &Receipt<'_>) -> Result<()> {
         match self.receipts_by_campaign.get_mut(receipt.campaign_id) {
             Some(count) => *count += 1,
             None => drop(self.receipts_by_campaign.insert(receipt.campaign_id.to_owned(), 1)),

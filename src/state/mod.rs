@@ -40,6 +40,8 @@
 //! its own making are ever removed; a foreign file in the folder is left alone.
 
 mod delta;
+mod export;
+mod log;
 mod manifest;
 mod merge;
 mod read;
@@ -56,13 +58,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use delta::Delta;
+pub use export::LogFormat;
+pub use log::{LogFile, LoggedReceipt};
 pub use manifest::{
-    Ancestor, CampaignRetention, FORMAT, FileKind, Publication, ReceiptFile, RunRecord, StateManifest, Window,
+    Ancestor, CampaignRetention, Change, ChangeKind, FORMAT, FileKind, Publication, ReceiptFile, RunRecord,
+    StateManifest, Window,
 };
 pub use merge::MAX_DELTAS;
 pub use read::Receipts;
 pub use rows::Receipt;
-pub use verify::Summary;
+pub use verify::{CampaignSummary, Summary};
 
 use crate::error::{Error, Fault, IoContext, Kind, Result};
 use crate::storage::{Disk, DiskLock};
@@ -181,13 +186,36 @@ impl State {
     /// files), [`Kind::Internal`] (a campaign without a window, a delta of another run or generation). After a failed
     /// sync the process must end: the kernel may have dropped what could not be written.
     pub fn stage(&self, delta: Delta, run: RunRecord, windows: &BTreeMap<String, Window>) -> Result<StagedGeneration> {
-        self.refuse_unsure()?;
-        if delta.run_id != run.run_id || delta.generation != self.manifest.generation + 1 {
-            return Err(Error::new(Kind::Internal, "the receipts to be staged belong to another run or generation"));
+        if delta.run_id != run.run_id {
+            return Err(Error::new(Kind::Internal, "the receipts to be staged belong to another run"));
         }
         let mut next = self.manifest.successor(&self.digest);
-        record_campaigns(&mut next, &delta.receipts_by_campaign, windows)?;
+        next.publication = None;
+        record_windows(&mut next, windows);
+        if let Some(id) = delta.receipts_by_campaign.keys().find(|id| !windows.contains_key(*id)) {
+            return Err(Error::new(Kind::Internal, format!("the campaign `{id}` has receipts, but no window")));
+        }
         next.runs.push(RunRecord { generation: next.generation, ..run });
+        self.stage_next(next, delta)
+    }
+
+    /// [`State::stage`] for receipts that no run of this state has decided: campaigns may be unknown. The publication of
+    /// the newest run stays recorded.
+    pub fn stage_import(&self, delta: Delta, inputs: Vec<String>) -> Result<StagedGeneration> {
+        let mut next = self.manifest.successor(&self.digest);
+        let (id, added) = (delta.run_id.clone(), delta.receipts());
+        let (kind, generation) = (ChangeKind::Import, next.generation);
+        next.changes.push(Change { kind, id, generation, inputs, added, removed: 0 });
+        self.stage_next(next, delta)
+    }
+
+    /// Writes what a generation adds.
+    fn stage_next(&self, mut next: StateManifest, delta: Delta) -> Result<StagedGeneration> {
+        self.refuse_unsure()?;
+        if delta.generation != next.generation {
+            return Err(Error::new(Kind::Internal, "the receipts to be staged belong to another generation"));
+        }
+        count_receipts(&mut next, &delta.receipts_by_campaign);
         let mut unnamed = Unnamed::none(Arc::clone(&self.disk));
         let merged =
             if delta.receipts() == 0 { Vec::new() } else { self.write_merged(delta, &mut next, &mut unnamed)? };
@@ -197,14 +225,14 @@ impl State {
     }
 
     /// Makes a staged generation the current one: the only commit point. `publication` is the run folder to be moved
-    /// when this has returned. An error says in its hint whether the commit may count nevertheless.
+    /// when this has returned, of a run that has one. An error says in its hint whether the commit may count nevertheless.
     pub fn commit(&mut self, staged: StagedGeneration, publication: Option<Publication>) -> Result<()> {
         self.refuse_unsure()?;
         let StagedGeneration { mut manifest, unnamed, replaced } = staged;
         if manifest.parent_digest.as_deref() != Some(&self.digest) {
             return Err(Error::new(Kind::Internal, "the staged generation does not follow the current one"));
         }
-        manifest.publication = publication;
+        manifest.publication = publication.or(manifest.publication);
         let bytes = manifest.encode()?;
         write_next_manifest(&*self.disk, &self.dir, &bytes)?;
         // From the rename on the new files may be named: whatever happens, this process does not remove them.
@@ -279,23 +307,18 @@ impl State {
     }
 }
 
-/// Counts new receipts and keeps the largest window of every campaign.
-fn record_campaigns(
-    next: &mut StateManifest,
-    receipts: &BTreeMap<String, u64>,
-    windows: &BTreeMap<String, Window>,
-) -> Result<()> {
+/// Keeps the largest window of every campaign.
+fn record_windows(next: &mut StateManifest, windows: &BTreeMap<String, Window>) {
     for (id, window) in windows {
-        let first = CampaignRetention { largest_window: *window, history_floor: None, receipts: 0 };
-        let campaign = next.campaigns.entry(id.clone()).or_insert(first);
-        campaign.largest_window = campaign.largest_window.max(*window);
+        let campaign = next.campaigns.entry(id.clone()).or_default();
+        campaign.largest_window = campaign.largest_window.max(Some(*window));
     }
+}
+
+fn count_receipts(next: &mut StateManifest, receipts: &BTreeMap<String, u64>) {
     for (id, count) in receipts {
-        let campaign = next.campaigns.get_mut(id).filter(|_| windows.contains_key(id));
-        let missing = || Error::new(Kind::Internal, format!("the campaign `{id}` has receipts, but no window"));
-        campaign.ok_or_else(missing)?.receipts += count;
+        next.campaigns.entry(id.clone()).or_default().receipts += count;
     }
-    Ok(())
 }
 
 fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>> {

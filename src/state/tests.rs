@@ -226,7 +226,7 @@ fn the_largest_window_of_a_campaign_is_kept() {
         let staged = state.stage(state.delta("r"), run("r"), &[("c".to_owned(), window)].into()).unwrap();
         state.commit(staged, None).unwrap();
         let largest = if state.manifest().generation < 3 { Window::Seconds(60) } else { Window::Never };
-        assert_eq!(state.manifest().campaigns["c"].largest_window, largest);
+        assert_eq!(state.manifest().campaigns["c"].largest_window, Some(largest));
     }
 }
 

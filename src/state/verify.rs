@@ -10,7 +10,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use serde::Serialize;
 
-use super::manifest::{CampaignRetention, ReceiptFile, damaged};
+use super::manifest::{CampaignRetention, ReceiptFile, StateManifest, Window, damaged};
 use super::merge::MERGE_BATCH_ROWS;
 use super::read::{Columns, ReceiptTable, check_length, checksums_of, unknown_outcome, whole_checksum};
 use super::rows::DecidingColumns;
@@ -31,8 +31,14 @@ pub struct Summary {
     pub digest: String,
     /// Committed runs.
     pub runs: usize,
+    /// Digest of the manifest before; `None` in generation 0.
+    pub parent_digest: Option<String>,
+    /// The runs and changes that made the generations, oldest first.
+    pub made_by: Vec<MadeBy>,
     /// Receipt files.
     pub files: usize,
+    /// Each receipt file, oldest receipts first.
+    pub receipt_files: Vec<FileSummary>,
     /// Bytes of the receipt files.
     pub bytes: u64,
     /// Receipts and control enrolments.
@@ -43,8 +49,49 @@ pub struct Summary {
     pub newest: Option<Micros>,
     /// The latest instant before which receipts of some campaign may have been dropped; `None` while none was.
     pub history_floor: Option<Micros>,
-    /// Per campaign: largest window, floor and receipts.
-    pub campaigns: BTreeMap<String, CampaignRetention>,
+    /// Per campaign: receipts, retention and floor.
+    pub campaigns: BTreeMap<String, CampaignSummary>,
+}
+
+/// What a state holds of a campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CampaignSummary {
+    /// Receipts and control enrolments.
+    pub receipts: u64,
+    /// The largest window that any run of this state used; `None` while no run has loaded the campaign.
+    pub largest_window: Option<Window>,
+    /// Receipts before this instant may have been dropped; `None` while none ever was.
+    pub history_floor: Option<Micros>,
+}
+
+/// A generation and what made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MadeBy {
+    /// Its number.
+    pub generation: u64,
+    /// `run` or the kind of change.
+    pub kind: &'static str,
+    /// The id of the run or the change.
+    pub id: String,
+}
+
+/// A receipt file, for `state show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileSummary {
+    /// Its name.
+    pub name: String,
+    /// The first generation whose receipts are in it.
+    pub first_generation: u64,
+    /// The last one.
+    pub last_generation: u64,
+    /// Receipts.
+    pub receipts: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// The oldest `received_at`.
+    pub oldest: Micros,
+    /// The newest `received_at`.
+    pub newest: Micros,
 }
 
 impl State {
@@ -56,13 +103,16 @@ impl State {
             generation: manifest.generation,
             digest: self.digest().to_owned(),
             runs: manifest.runs.len(),
+            parent_digest: manifest.parent_digest.clone(),
+            made_by: made_by(manifest),
             files: manifest.files.len(),
+            receipt_files: manifest.files.iter().map(file_summary).collect(),
             bytes: manifest.files.iter().fold(0, |sum, f| sum.saturating_add(f.bytes)),
             receipts: manifest.files.iter().fold(0, |sum, f| sum.saturating_add(f.rows)),
             oldest: manifest.files.iter().map(|f| f.oldest).min(),
             newest: manifest.files.iter().map(|f| f.newest).max(),
             history_floor: manifest.campaigns.values().filter_map(|c| c.history_floor).max(),
-            campaigns: manifest.campaigns.clone(),
+            campaigns: manifest.campaigns.iter().map(|(id, kept)| (id.clone(), campaign_summary(kept))).collect(),
         }
     }
 
@@ -90,6 +140,32 @@ impl State {
         Err(Error::new(Kind::State, format!("the state `{}` is damaged", self.dir().display()))
             .with_faults(faults)
             .hint("restore the whole folder from a copy; nothing was changed"))
+    }
+}
+
+fn campaign_summary(kept: &CampaignRetention) -> CampaignSummary {
+    let CampaignRetention { largest_window, history_floor, receipts } = *kept;
+    CampaignSummary { receipts, largest_window, history_floor }
+}
+
+fn made_by(manifest: &StateManifest) -> Vec<MadeBy> {
+    let runs = manifest.runs.iter().map(|r| MadeBy { generation: r.generation, kind: "run", id: r.run_id.clone() });
+    let changes = manifest.changes.iter();
+    let changes = changes.map(|c| MadeBy { generation: c.generation, kind: c.kind.code(), id: c.id.clone() });
+    let mut made_by: Vec<MadeBy> = runs.chain(changes).collect();
+    made_by.sort_by_key(|made| made.generation);
+    made_by
+}
+
+fn file_summary(file: &ReceiptFile) -> FileSummary {
+    FileSummary {
+        name: file.name.clone(),
+        first_generation: file.first_generation,
+        last_generation: file.last_generation,
+        receipts: file.rows,
+        bytes: file.bytes,
+        oldest: file.oldest,
+        newest: file.newest,
     }
 }
 

@@ -15,3 +15,4 @@ mod oracle_model;
 mod parity;
 mod readback;
 mod sandbox;
+mod state_life;

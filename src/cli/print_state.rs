@@ -1,0 +1,114 @@
+//! What people and programs read of a state.
+
+use std::fmt::Write as _;
+
+use super::print::{bytes_text, count_text};
+use crate::error::{Error, Kind, Result};
+use crate::runs::Imported;
+use crate::state::{CampaignSummary, Summary, Window};
+use crate::triggers::format_micros;
+
+/// Generations that are shown to people.
+const SHOWN_GENERATIONS: usize = 10;
+
+/// What a state holds, as JSON.
+pub fn overview_json(overview: &Summary) -> Result<String> {
+    serde_json::to_string_pretty(overview)
+        .map(|text| text + "\n")
+        .map_err(|e| Error::new(Kind::Internal, "cannot print the state").caused_by(e))
+}
+
+/// A state that is what its manifest says.
+pub fn verified(overview: &Summary) -> String {
+    format!(
+        "state {}, generation {}: {} receipts in {} files, {}: all there and unchanged\n",
+        overview.state_id,
+        overview.generation,
+        count_text(overview.receipts),
+        overview.files,
+        bytes_text(overview.bytes)
+    )
+}
+
+/// What a state holds.
+pub fn overview(overview: &Summary) -> String {
+    let time = |at: Option<i64>| at.map_or_else(|| "-".to_owned(), format_micros);
+    let mut text = format!("state {}, generation {}\n", overview.state_id, overview.generation);
+    let size = bytes_text(overview.bytes);
+    let _ = writeln!(
+        text,
+        "  receipts  {} in {} files, {size}",
+        count_text(overview.receipts),
+        overview.receipt_files.len()
+    );
+    let _ = writeln!(
+        text,
+        "  oldest    {}\n  newest    {}\n  floor     {}\n  runs      {}",
+        time(overview.oldest),
+        time(overview.newest),
+        time(overview.history_floor),
+        overview.runs
+    );
+    for (id, campaign) in &overview.campaigns {
+        let _ = writeln!(text, "  {id}: {}", campaign_text(campaign));
+    }
+    push_files(&mut text, overview);
+    push_generations(&mut text, overview);
+    text
+}
+
+/// The newest generations.
+fn push_generations(text: &mut String, overview: &Summary) {
+    let left_out = overview.made_by.len().saturating_sub(SHOWN_GENERATIONS);
+    if left_out > 0 {
+        let _ = writeln!(text, "  … {} earlier generations; `--json` has all", count_text(left_out as u64));
+    }
+    for made in &overview.made_by[left_out..] {
+        let _ = writeln!(text, "  generation {}: {} {}", made.generation, made.kind, made.id);
+    }
+}
+
+/// What an import did, and which rows it left out.
+pub fn imported(imported: &Imported) -> String {
+    if imported.again {
+        return format!("imported before, as generation {}: nothing to do\n", imported.generation);
+    }
+    let receipts = count_text(imported.receipts);
+    let mut text = format!("{receipts} receipts imported; the state is at generation {}\n", imported.generation);
+    for fault in &imported.faults {
+        let _ = writeln!(text, "  left out {}: {}", fault.file, fault.message);
+    }
+    if imported.bad > imported.faults.len() as u64 {
+        let _ = writeln!(text, "  left out {} rows in all", count_text(imported.bad));
+    }
+    text
+}
+
+fn campaign_text(campaign: &CampaignSummary) -> String {
+    let window = match campaign.largest_window {
+        None => "none: no run has loaded it".to_owned(),
+        Some(Window::Never) => "never".to_owned(),
+        Some(Window::Seconds(seconds)) => format!("{seconds} s"),
+    };
+    let mut text = format!("{} receipts, largest window {window}", count_text(campaign.receipts));
+    if let Some(floor) = campaign.history_floor {
+        let _ = write!(text, ", known since {}", format_micros(floor));
+    }
+    text
+}
+
+fn push_files(text: &mut String, overview: &Summary) {
+    for file in &overview.receipt_files {
+        let _ = writeln!(
+            text,
+            "  {}: generations {} to {}, {} receipts from {} to {}, {}",
+            file.name,
+            file.first_generation,
+            file.last_generation,
+            count_text(file.receipts),
+            format_micros(file.oldest),
+            format_micros(file.newest),
+            bytes_text(file.bytes)
+        );
+    }
+}

@@ -1,0 +1,347 @@
+//! The life of a state between runs, through the binary: what it shows, what leaves it and what comes into it.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{Record, read_parquet};
+use crate::sandbox::{Ended, NOTE, Sandbox, contents};
+
+/// Once ever, to everybody.
+const ONCE: &str = r#"{"id":"once","reeligibility":"never","messages":{"sms":{"body":"Hello"}}}"#;
+
+/// Once a week, in two variants and a control group.
+const WEEKLY: &str = r#"{"id":"weekly","reeligibility":"7d","control_percent":20,"variants":[
+ {"name":"a","percent":40,"messages":{"sms":{"body":"A"},"push":{"title":"A"}}},
+ {"name":"b","percent":40,"messages":{"sms":{"body":"B"}}}]}"#;
+
+/// A state that two runs have filled: 40 recipients of every kind, three campaigns, some with trigger ids.
+fn filled() -> Sandbox {
+    let sandbox = Sandbox::new();
+    for (id, text) in [("note", NOTE), ("once", ONCE), ("weekly", WEEKLY)] {
+        sandbox.write(&format!("campaigns/{id}/campaign.json"), text);
+    }
+    sandbox.write("one.ndjson", triggers(0..30));
+    sandbox.write("two.ndjson", triggers(20..40));
+    sandbox.call(&["state", "init", "state"]).with_code(0);
+    sandbox.run_on(&["one.ndjson"], "--state state --as-of 2026-11-20T02:00:00Z").with_code(0);
+    sandbox.run_on(&["two.ndjson"], "--state state --as-of 2026-11-21T02:00:00Z").with_code(0);
+    sandbox
+}
+
+fn identifier(n: usize) -> String {
+    match n % 4 {
+        0 => format!(r#""external_user_id":"u:{n}""#),
+        1 => format!(r#""braze_id":"b{n}""#),
+        2 => format!(r#""email":"E{n}@example.org""#),
+        _ => format!(r#""user_alias":{{"alias_label":"crm:x","alias_name":"n:{n}"}}"#),
+    }
+}
+
+fn triggers(range: std::ops::Range<usize>) -> String {
+    let campaigns = ["note", "once", "weekly"];
+    let line = |n: usize, campaign: &str| {
+        let id = if n % 3 == 0 { format!(r#","trigger_id":"t{n}""#) } else { String::new() };
+        format!(
+            r#"{{"campaign_id":"{campaign}",{},"triggered_at":"2026-11-19T08:00:00Z","trigger_properties":{{"name":"N"}}{id}}}"#,
+            identifier(n)
+        ) + "\n"
+    };
+    range.flat_map(|n| campaigns.map(|campaign| line(n, campaign))).collect()
+}
+
+fn call(sandbox: &Sandbox, words: &str) -> Ended {
+    sandbox.call(&words.split_whitespace().collect::<Vec<_>>())
+}
+
+fn show(sandbox: &Sandbox, state: &str) -> Value {
+    call(sandbox, &format!("state show --json {state}")).with_code(0).json()
+}
+
+#[test]
+fn show_tells_generations_receipts_sizes_and_times() {
+    let sandbox = filled();
+    let shown = show(&sandbox, "state");
+    assert_eq!((&shown["generation"], &shown["runs"]), (&2.into(), &2.into()));
+    let made_by = shown["made_by"].as_array().unwrap();
+    assert_eq!(made_by.iter().map(|m| m["generation"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(shown["campaigns"]["once"]["receipts"], 40);
+    assert_eq!(shown["campaigns"]["once"]["largest_window"], "never");
+    assert_eq!(shown["campaigns"]["weekly"]["largest_window"], 7 * 86_400);
+    let files = shown["receipt_files"].as_array().unwrap();
+    let sum = |field: &str| files.iter().map(|f| f[field].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(
+        (sum("receipts"), sum("bytes")),
+        (shown["receipts"].as_u64().unwrap(), shown["bytes"].as_u64().unwrap())
+    );
+    let text = call(&sandbox, "state show state").with_code(0).stdout;
+    for part in
+        ["generation 2", "floor     -", "oldest    2026-11-20T02:00:00Z", "once: 40 receipts", "receipts-2-0.parquet"]
+    {
+        assert!(text.contains(part), "no `{part}` in\n{text}");
+    }
+}
+
+#[test]
+fn verify_re_reads_everything_and_names_what_is_damaged() {
+    let sandbox = filled();
+    let ended = call(&sandbox, "state verify state").with_code(0);
+    assert!(ended.stdout.contains("all there and unchanged"), "{}", ended.stdout);
+    let file = show(&sandbox, "state")["receipt_files"][0]["name"].as_str().unwrap().to_owned();
+    let path = sandbox.path(format!("state/{file}"));
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    call(&sandbox, "state verify state").with_code(1).says(&file);
+    call(&sandbox, "state export state --out log.parquet").with_code(1).says(&file);
+    assert!(!sandbox.exists("log.parquet") && !sandbox.exists("log.parquet.next"));
+}
+
+#[test]
+fn a_state_in_use_is_exit_75_for_every_command() {
+    let sandbox = filled();
+    let before = contents(&sandbox.path("state"));
+    let file = fs::OpenOptions::new().write(true).open(sandbox.path("state/lock")).unwrap();
+    file.try_lock().unwrap();
+    for words in ["show state", "verify state", "export state --out log.parquet"] {
+        call(&sandbox, &format!("state {words}")).with_code(75).says("--wait-lock");
+        assert_eq!(contents(&sandbox.path("state")), before, "{words}");
+    }
+    let waiting = std::thread::scope(|scope| {
+        let shown = scope.spawn(|| call(&sandbox, "state show state --wait-lock 20s"));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(file);
+        shown.join().unwrap()
+    });
+    waiting.with_code(0);
+}
+
+#[test]
+fn an_export_holds_every_receipt_with_the_columns_of_the_log() {
+    let sandbox = filled();
+    call(&sandbox, "state export state --out log.parquet").with_code(0);
+    let exported = read_parquet(&sandbox.path("log.parquet"));
+    let mut stored: Vec<Record> = Vec::new();
+    for file in show(&sandbox, "state")["receipt_files"].as_array().unwrap() {
+        stored.extend(read_parquet(&sandbox.path(format!("state/{}", file["name"].as_str().unwrap()))));
+    }
+    assert_eq!(stored.len(), show(&sandbox, "state")["receipts"].as_u64().unwrap() as usize);
+    let sorted = |mut records: Vec<Record>| {
+        records.sort();
+        records
+    };
+    assert_eq!(sorted(exported.clone()), sorted(stored));
+
+    call(&sandbox, "state export state --out log.ndjson --format ndjson").with_code(0);
+    let text = fs::read_to_string(sandbox.path("log.ndjson")).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), exported.len());
+    for (line, record) in lines.iter().zip(&exported) {
+        assert_eq!(line["recipient"].as_str(), record["recipient"].as_deref());
+        assert_eq!(line["variant"].as_str(), record["variant"].as_deref());
+        let ids: Vec<&str> = line["dispatch_ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+        assert_eq!(Some(ids.join(",")), record["dispatch_ids"]);
+        let hash = line["trigger_hash"].as_str().map(|hex| u64::from_str_radix(hex, 16).unwrap().to_string());
+        assert_eq!(hash, record["trigger_hash"]);
+    }
+    let keys: Vec<&String> = lines[0].as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "key_hash",
+            "campaign_id",
+            "recipient_kind",
+            "recipient",
+            "received_at",
+            "outcome",
+            "variant",
+            "channels",
+            "dispatch_ids",
+            "trigger_hash",
+            "run_id"
+        ]
+    );
+}
+
+#[test]
+fn an_export_replaces_a_file_and_refuses_other_places() {
+    let sandbox = filled();
+    sandbox.write("log.parquet", "old");
+    call(&sandbox, "state export state --out log.parquet").with_code(0);
+    assert!(read_parquet(&sandbox.path("log.parquet")).len() > 40);
+    call(&sandbox, "state export state --out state/log.parquet").with_code(1).says("the state's own folder");
+    call(&sandbox, "state export state --out campaigns").with_code(1).says("is a folder");
+    call(&sandbox, "state export state --out absent/log.parquet").with_code(1).says("does not exist");
+    sandbox.write("empty.ndjson", "");
+    call(&sandbox, "state init fresh").with_code(0);
+    for format in ["parquet", "ndjson"] {
+        call(&sandbox, &format!("state export fresh --out none.{format} --format {format}")).with_code(0);
+    }
+    assert_eq!(read_parquet(&sandbox.path("none.parquet")), Vec::<Record>::new());
+    assert_eq!(fs::read(sandbox.path("none.ndjson")).unwrap(), b"");
+}
+
+/// The state `from` without what tells it from a copy: its receipts, in order, whatever run recorded them.
+fn receipts(sandbox: &Sandbox, state: &str) -> Vec<Record> {
+    call(sandbox, &format!("state export {state} --out all.parquet")).with_code(0);
+    read_parquet(&sandbox.path("all.parquet"))
+}
+
+#[test]
+fn an_export_imported_into_a_new_state_decides_alike() {
+    for seed in 0..6 {
+        let sandbox = filled();
+        let format = ["parquet", "ndjson"][seed % 2];
+        call(&sandbox, &format!("state export state --out log.{format} --format {format}")).with_code(0);
+        call(&sandbox, "state init copy").with_code(0);
+        let ended = call(&sandbox, &format!("state import copy --input log.{format}")).with_code(0);
+        assert!(ended.stdout.contains("receipts imported"), "{}", ended.stdout);
+        assert_eq!(receipts(&sandbox, "copy"), receipts(&sandbox, "state"), "the runs that recorded them too");
+        call(&sandbox, "state verify copy").with_code(0);
+        // A retry of some, news of others, a week later or a day.
+        sandbox.write("next.ndjson", triggers(seed * 3..seed * 7 + 25));
+        let day = 21 + seed * 9 / 5;
+        let mut decisions = Vec::new();
+        for state in ["state", "copy"] {
+            let words = format!("--state {state} --out out-{state} --run-id next --as-of 2026-11-{day}T02:00:00Z");
+            sandbox.run_on(&["next.ndjson"], &words).with_code(0);
+            decisions.push(read_parquet(&sandbox.path(format!("out-{state}/next/decisions.parquet"))));
+        }
+        assert_eq!(decisions[0], decisions[1], "seed {seed}");
+        let outcomes: std::collections::BTreeSet<_> = decisions[0].iter().map(|d| d["outcome"].clone()).collect();
+        assert!(outcomes.len() >= 3, "{outcomes:?}");
+    }
+}
+
+#[test]
+fn the_same_file_imported_twice_changes_nothing_the_second_time() {
+    let sandbox = filled();
+    call(&sandbox, "state export state --out log.parquet").with_code(0);
+    call(&sandbox, "state init copy").with_code(0);
+    call(&sandbox, "state import copy --input log.parquet").with_code(0);
+    let before = contents(&sandbox.path("copy"));
+    fs::rename(sandbox.path("log.parquet"), sandbox.path("renamed.parquet")).unwrap();
+    let again = call(&sandbox, "state import copy --input renamed.parquet").with_code(0);
+    assert!(again.stdout.contains("imported before, as generation 1: nothing to do"), "{}", again.stdout);
+    assert_eq!(contents(&sandbox.path("copy")), before);
+    sandbox.write("more.ndjson", r#"{"campaign_id":"once","email":"new@x.org","received_at":"2025-11-01"}"#);
+    call(&sandbox, "state import copy --input more.ndjson").with_code(0);
+    sandbox.write("third.ndjson", r#"{"campaign_id":"once","email":"third@x.org","received_at":"2025-11-01"}"#);
+    let mixed = call(&sandbox, "state import copy --input more.ndjson third.ndjson").with_code(1);
+    mixed.says("more.ndjson: was imported as generation 2").says("leave these files out");
+    let shown = show(&sandbox, "copy");
+    assert_eq!(shown["generation"], 2);
+    assert_eq!(shown["made_by"][1]["kind"], "import");
+}
+
+#[test]
+fn a_platforms_export_is_imported_under_its_own_names_and_decides_the_next_run() {
+    let sandbox = filled();
+    call(&sandbox, "state init platform").with_code(0);
+    let hex = "0123456789ABCDEF0123456789abcdef";
+    let rows = [
+        r#"{"campaign_id":"once","customer":"u:100","sent_at":1748000000}"#.to_owned(),
+        r#"{"campaign_id":"once","email":" E2@Example.ORG","sent_at":"2025-01-05T00:00:00Z"}"#.to_owned(),
+        format!(
+            r#"{{"campaign_id":"weekly","customer":8,"sent_at":"2025-05-30","variant":"b","dispatch_id":"{hex}","channel":"push"}}"#
+        ),
+        r#"{"campaign_id":"gone","customer":"u:8","sent_at":"2024-02-29"}"#.to_owned(),
+        r#"{"campaign_id":"note","customer":"u:0","sent_at":"2025-05-01","trigger_id":"t0"}"#.to_owned(),
+    ];
+    sandbox.write("platform.ndjson.gz", crate::sandbox::gzip(rows.join("\n").as_bytes()));
+    call(
+        &sandbox,
+        "state import platform --input platform.ndjson.gz --map external_user_id=customer --map received_at=sent_at",
+    )
+    .with_code(0);
+    let shown = show(&sandbox, "platform");
+    assert_eq!((&shown["receipts"], &shown["generation"]), (&5.into(), &1.into()));
+    assert_eq!(shown["campaigns"]["gone"]["largest_window"], Value::Null);
+    let stored = receipts(&sandbox, "platform");
+    let weekly = stored.iter().find(|r| r["campaign_id"].as_deref() == Some("weekly")).unwrap();
+    let cell = |name: &str| weekly[name].clone().unwrap();
+    assert_eq!((cell("recipient"), cell("variant"), cell("channels")), ("8".into(), "b".into(), "push".into()));
+    assert_eq!(cell("dispatch_ids"), hex.to_ascii_lowercase());
+    let trigger = |campaign: &str, who: &str, more: &str| {
+        format!(
+            r#"{{"campaign_id":"{campaign}",{who},"triggered_at":"2025-06-01T00:00:00Z","trigger_properties":{{"name":"N"}}{more}}}"#
+        )
+    };
+    let next = [
+        trigger("once", r#""external_user_id":"u:100""#, ""),
+        trigger("once", r#""email":"e2@example.org""#, ""),
+        trigger("weekly", r#""external_user_id":"8""#, ""),
+        trigger("note", r#""external_user_id":"u:0""#, r#","trigger_id":"t0""#),
+        trigger("once", r#""external_user_id":"u:8""#, ""),
+    ];
+    sandbox.write("next.ndjson", next.join("\n"));
+    sandbox.run_on(&["next.ndjson"], "--state platform --out out-p --as-of 2025-06-02T00:00:00Z").with_code(0);
+    let decisions = fs::read_dir(sandbox.path("out-p")).unwrap().map(|e| e.unwrap().path().join("decisions.parquet"));
+    let decisions = read_parquet(&decisions.into_iter().find(|p| p.exists()).unwrap());
+    let fates: Vec<_> = decisions.iter().map(|d| d["reason"].as_deref().unwrap_or("sent")).collect();
+    assert_eq!(fates, ["already_received", "already_received", "within_window", "duplicate_trigger", "sent"]);
+}
+
+#[test]
+fn rows_that_cannot_be_read_are_named_and_nothing_is_imported_unless_allowed() {
+    let sandbox = filled();
+    let rows = [
+        r#"{"campaign_id":"once","email":"a@x.org","received_at":"2025-11-01"}"#,
+        r#"{"campaign_id":"once","email":"b@x.org"}"#,
+        r#"{"campaign_id":"once","received_at":"2025-11-01"}"#,
+        r#"not json"#,
+        r#"{"campaign_id":"once","email":"c@x.org","received_at":"yesterday"}"#,
+        r#"{"campaign_id":"once","email":"d@x.org","received_at":"2999-01-01"}"#,
+        r#"{"campaign_id":"once","email":"e@x.org","received_at":"2025-11-01","dispatch_id":"x"}"#,
+        r#"{"campaign_id":"once","email":"f@x.org","received_at":"2025-11-01","outcome":"bounced"}"#,
+    ];
+    sandbox.write("rows.ndjson", rows.join("\n"));
+    let before = contents(&sandbox.path("state"));
+    let ended = call(&sandbox, "state import state --input rows.ndjson").with_code(1);
+    let ended = ended.says("7 of 8 rows cannot be imported; nothing was imported").says("--max-bad");
+    for (line, why) in [
+        (2, "missing_field"),
+        (3, "no_recipient"),
+        (4, "bad_json"),
+        (5, "bad_timestamp: `received_at`"),
+        (6, "in_future"),
+        (7, "`dispatch_id`"),
+        (8, "`outcome`"),
+    ] {
+        let named = ended.stderr.lines().any(|l| l.contains(&format!("rows.ndjson:{line}: ")) && l.contains(why));
+        assert!(named, "line {line}: {why}\n{}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains("x.org"), "no recipient in a message: {}", ended.stderr);
+    assert_eq!(contents(&sandbox.path("state")), before);
+    call(&sandbox, "state import state --input rows.ndjson --max-bad 6").with_code(1);
+    assert_eq!(contents(&sandbox.path("state")), before);
+    let left_out = call(&sandbox, "state import state --input rows.ndjson --max-bad 90%").with_code(0);
+    assert!(left_out.stdout.contains("1 receipts imported") && left_out.stdout.contains("rows.ndjson:4"));
+    assert_eq!(show(&sandbox, "state")["generation"], 3);
+
+    call(&sandbox, "state export state --out log.ndjson --format ndjson").with_code(0);
+    let log = fs::read_to_string(sandbox.path("log.ndjson")).unwrap();
+    sandbox.write("log.ndjson", log.replacen("\"recipient\":\"", "\"recipient\":\"x", 1));
+    call(&sandbox, "state init copy").with_code(0);
+    let forged = call(&sandbox, "state import copy --input log.ndjson").with_code(1);
+    forged.says("log.ndjson:1: `key_hash` is not the hash of the recipient");
+}
+
+#[test]
+fn an_import_keeps_a_run_that_is_committed_and_not_yet_published() {
+    let sandbox = filled();
+    let run = sandbox.runs().into_iter().find(|run| {
+        let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
+        manifest["generation"] == 2
+    });
+    let run = run.unwrap();
+    let staged = sandbox.path("out.staging").join(run.file_name().unwrap());
+    fs::create_dir(sandbox.path("out.staging")).unwrap();
+    fs::rename(&run, &staged).unwrap();
+    sandbox.write("more.ndjson", r#"{"campaign_id":"once","email":"new@x.org","received_at":"2025-11-01"}"#);
+    call(&sandbox, "state import state --input more.ndjson").with_code(0);
+    sandbox.write("next.ndjson", triggers(50..51));
+    sandbox.run_on(&["next.ndjson"], "--state state").with_code(0);
+    assert!(run.exists() && !staged.exists(), "the next run publishes it");
+}
