@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::print::{bytes_text, count_text};
 use crate::error::{Error, Kind, Result};
-use crate::runs::Imported;
+use crate::runs::{Compacted, Imported};
 use crate::state::{CampaignSummary, Summary, Window};
 use crate::triggers::format_micros;
 
@@ -84,13 +84,30 @@ pub fn imported(imported: &Imported) -> String {
     text
 }
 
+/// What a compaction did.
+pub fn compacted(compacted: &Compacted) -> String {
+    let Compacted { removed, files: (before, after), generation } = compacted;
+    if *removed == 0 && before == after {
+        return format!("nothing to do: {after} files, and nothing has expired\n");
+    }
+    let removed = count_text(*removed);
+    format!(
+        "{before} files became {after}, {removed} expired receipts are gone; the state is at generation {generation}\n"
+    )
+}
+
 fn campaign_text(campaign: &CampaignSummary) -> String {
     let window = match campaign.largest_window {
         None => "none: no run has loaded it".to_owned(),
         Some(Window::Never) => "never".to_owned(),
         Some(Window::Seconds(seconds)) => format!("{seconds} s"),
     };
-    let mut text = format!("{} receipts, largest window {window}", count_text(campaign.receipts));
+    let kept = match campaign.kept_seconds {
+        None => "kept for ever".to_owned(),
+        Some(seconds) if campaign.keeps_newest => format!("kept {} d, the newest for ever", seconds.div_ceil(86_400)),
+        Some(seconds) => format!("kept {} d", seconds.div_ceil(86_400)),
+    };
+    let mut text = format!("{} receipts, largest window {window}, {kept}", count_text(campaign.receipts));
     if let Some(floor) = campaign.history_floor {
         let _ = write!(text, ", known since {}", format_micros(floor));
     }

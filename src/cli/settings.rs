@@ -61,6 +61,7 @@ pub fn run(args: &RunArgs, now: Micros, new_state_id: u128) -> Result<RunSetting
         clock,
         as_of: as_of.unwrap_or(now),
         as_of_given: as_of.is_some(),
+        now,
         max_age_micros: max_age.map(|age| age.as_secs() as i64 * MICROS_PER_SECOND),
         since,
         until,
@@ -146,7 +147,8 @@ fn delivery(args: &RunArgs) -> DeliveryOptions {
     DeliveryOptions { format, compression, batch_size: args.batch_size }
 }
 
-fn time(times: &TimeReader, flag: &str, text: &str) -> Result<Micros> {
+/// The instant of a flag.
+pub fn time(times: &TimeReader, flag: &str, text: &str) -> Result<Micros> {
     times.text(text).map_err(|wrong| usage(format!("`{flag} {text}`: expected {}", wrong.expected)))
 }
 

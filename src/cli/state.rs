@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::args::InputArgs;
-use super::state_args::{ExportArgs, ImportArgs, LogFormatArg, StateCommand, StateDir};
+use super::state_args::{CompactArgs, ExportArgs, ImportArgs, LogFormatArg, StateCommand, StateDir};
 use super::{now_micros, print, print_state, random_id, settings};
 use crate::error::Result;
 use crate::runs;
 use crate::state::{LogFormat, State};
 use crate::storage::{Disk, RealDisk};
+use crate::triggers::TimeReader;
 
 /// Does what the arguments say; the exit code.
 pub fn run(command: &StateCommand) -> Result<u8> {
@@ -26,6 +27,7 @@ pub fn run(command: &StateCommand) -> Result<u8> {
         }
         StateCommand::Export(args) => export(args)?,
         StateCommand::Import(args) => import(args)?,
+        StateCommand::Compact(args) => compact(args)?,
     };
     print::out(&text)?;
     Ok(0)
@@ -76,4 +78,17 @@ fn import(args: &ImportArgs) -> Result<String> {
         now: now_micros(),
     };
     runs::import(&disk(), &settings).map(|imported| print_state::imported(&imported))
+}
+
+fn compact(args: &CompactArgs) -> Result<String> {
+    let now = now_micros();
+    let as_of =
+        args.as_of.as_deref().map(|text| settings::time(&TimeReader::default(), "--as-of", text)).transpose()?;
+    let settings = runs::CompactSettings {
+        state: args.state.dir.clone(),
+        wait_lock: settings::duration("--wait-lock", &args.state.wait_lock)?,
+        campaigns: args.campaigns.clone(),
+        horizon: as_of.map_or(now, |as_of| as_of.min(now)),
+    };
+    runs::compact(&disk(), &settings).map(|compacted| print_state::compacted(&compacted))
 }

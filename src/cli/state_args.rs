@@ -37,6 +37,8 @@ pub enum StateCommand {
     Export(ExportArgs),
     /// Take in receipts of an export, or of rows with `received_at`; the same file twice changes nothing
     Import(Box<ImportArgs>),
+    /// Make one file of all receipt files, and drop receipts that no decision can need any more
+    Compact(CompactArgs),
 }
 
 /// A state and how long to wait for it.
@@ -87,6 +89,18 @@ pub struct ImportArgs {
     /// Unit of epoch integers; by default told by their size
     #[arg(long, value_name = "UNIT")]
     pub epoch_unit: Option<EpochUnitArg>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CompactArgs {
+    #[command(flatten)]
+    pub state: StateDir,
+    /// Folder of campaign folders: only their receipts may expire
+    #[arg(long, value_name = "DIR")]
+    pub campaigns: Option<PathBuf>,
+    /// Age is counted from the earlier of this and now
+    #[arg(long, value_name = "TIME")]
+    pub as_of: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -21,5 +21,5 @@ pub use plan::Plan;
 pub use render::{RenderSettings, RenderWhat, Rendered, render};
 pub use run::{Finished, RunOutcome, run};
 pub use settings::{MaxBad, RunSettings, StateUse};
-pub use state_life::{ImportSettings, Imported, import, open_state};
+pub use state_life::{CompactSettings, Compacted, ImportSettings, Imported, compact, import, open_state};
 pub use verify::{Verified, verify};

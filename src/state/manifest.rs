@@ -14,11 +14,11 @@
 //!                "row_groups": [ "<32 hex>", … ],                 ... of the column chunks that deciding reads, in
 //!                                                                 file order, one for each row group
 //!                "oldest": -1, "newest": 2 } ],                   received_at in microseconds since 1970, UTC
-//!   "campaigns": { "<id>": { "largest_window": null | "never" | <seconds>, "history_floor": null | <micros>,
-//!                            "receipts": 1000 } },
+//!   "campaigns": { "<id>": { "largest_window": null | "never" | <seconds>, "assigns": true | false,
+//!                            "history_floor": null | <micros>, "receipts": 1000 } },
 //!   "chain": [ { "generation": 0, "digest": "<64 hex>" }, … ],    every earlier generation, from 0
 //!   "runs": [ { "run_id", "config_digest", "exit_code", "generation", "out", "inputs": [ "<digest>" ] } ],
-//!   "changes": [ { "kind": "import", "id", "generation", "inputs": [ "<digest>" ], "added": 3, "removed": 0 } ],
+//!   "changes": [ { "kind": "import" | "compact", "id", "generation", "inputs": [ "<digest>" ], "added": 3, "removed": 0 } ],
 //!   "publication": null | { "run_id", "staged", "published", "manifest": <the run's manifest, verbatim> }
 //! ,                                        here the covered part has ended, before the comma
 //!   "checksum": "<32 hex>"                 XXH3-128 of the covered part
@@ -132,6 +132,8 @@ pub enum Window {
 pub struct CampaignRetention {
     /// The largest window that any run of this state used; `None` while no run has loaded the campaign.
     pub largest_window: Option<Window>,
+    /// Whether it ever had variants or a control group.
+    pub assigns: bool,
     /// Receipts before this instant may have been dropped; `None` while none ever was.
     pub history_floor: Option<Micros>,
     /// Receipts and control enrolments in the files.
@@ -172,6 +174,8 @@ pub struct RunRecord {
 pub enum ChangeKind {
     /// Receipts came from elsewhere.
     Import,
+    /// All files became one.
+    Compact,
 }
 
 impl ChangeKind {
@@ -179,6 +183,7 @@ impl ChangeKind {
     pub fn code(self) -> &'static str {
         match self {
             ChangeKind::Import => "import",
+            ChangeKind::Compact => "compact",
         }
     }
 }
@@ -374,11 +379,21 @@ mod tests {
         let mut manifest = StateManifest::first(7).successor(&"0".repeat(64));
         manifest.campaigns.insert(
             "a".to_owned(),
-            CampaignRetention { largest_window: Some(Window::Seconds(86_400)), history_floor: None, receipts: 3 },
+            CampaignRetention {
+                largest_window: Some(Window::Seconds(86_400)),
+                assigns: false,
+                history_floor: None,
+                receipts: 3,
+            },
         );
         manifest.campaigns.insert(
             "b \"quoted\"".to_owned(),
-            CampaignRetention { largest_window: Some(Window::Never), history_floor: Some(-5), receipts: 0 },
+            CampaignRetention {
+                largest_window: Some(Window::Never),
+                assigns: true,
+                history_floor: Some(-5),
+                receipts: 0,
+            },
         );
         manifest.runs.push(RunRecord {
             run_id: "r1".to_owned(),

@@ -35,8 +35,7 @@
 //!
 //! # What this deliberately does not do
 //!
-//! It reads no clock and draws no random number, drops no receipt (`history_floor` stays null), does not move run
-//! folders, and does not wait for the lock: [`State::open`] returns an error of kind [`Kind::Busy`]. Only names of
+//! It reads no clock and draws no random number (both are arguments), does not move run folders, and does not wait for the lock: [`State::open`] returns an error of kind [`Kind::Busy`]. Only names of
 //! its own making are ever removed; a foreign file in the folder is left alone.
 
 mod delta;
@@ -45,14 +44,17 @@ mod log;
 mod manifest;
 mod merge;
 mod read;
+mod retention;
+mod rewrite;
 mod rows;
 mod verify;
 mod write;
 
 #[cfg(test)]
+mod life_tests;
+#[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,6 +68,7 @@ pub use manifest::{
 };
 pub use merge::MAX_DELTAS;
 pub use read::Receipts;
+pub use retention::{CampaignRule, LEAST_KEPT_SECONDS, Retention};
 pub use rows::Receipt;
 pub use verify::{CampaignSummary, Summary};
 
@@ -74,6 +77,7 @@ use crate::storage::{Disk, DiskLock};
 use manifest::{MANIFEST, digest_of, is_receipt_file};
 use merge::{MERGE_BATCH_ROWS, Merge, Source, merge_from};
 use read::{Columns, ReceiptTable};
+use retention::Sieve;
 use write::{ReceiptWriter, Unnamed};
 
 const LOCK: &str = "lock";
@@ -95,6 +99,15 @@ pub struct StagedGeneration {
     manifest: StateManifest,
     unnamed: Unnamed,
     replaced: Vec<PathBuf>,
+}
+
+/// What becomes of files and new receipts: one file, of what the sieve lets stay.
+struct Rewrite<'a> {
+    merged: &'a [ReceiptFile],
+    new: Vec<Source>,
+    /// Receipts of both.
+    rows: u64,
+    sieve: Sieve,
 }
 
 impl StagedGeneration {
@@ -181,22 +194,23 @@ impl State {
         Delta::new(Arc::clone(&self.disk), &self.dir, self.manifest.generation + 1, run_id)
     }
 
-    /// Writes the receipts, merged with those small files that tiering calls for, and makes them durable. Nothing is
-    /// visible yet. `windows` has the window of every campaign of the run. Errors: [`Kind::State`] (disk, damaged
-    /// files), [`Kind::Internal`] (a campaign without a window, a delta of another run or generation). After a failed
-    /// sync the process must end: the kernel may have dropped what could not be written.
-    pub fn stage(&self, delta: Delta, run: RunRecord, windows: &BTreeMap<String, Window>) -> Result<StagedGeneration> {
+    /// Writes the receipts, merged with those small files that tiering calls for, and makes them durable; expired ones of
+    /// the merged files go. Nothing is visible yet. `retention` has every campaign of the run. Errors: [`Kind::State`]
+    /// (disk, damaged files), [`Kind::Internal`] (a campaign without a rule, a delta of another run or generation). After
+    /// a failed sync the process must end: the kernel may have dropped what could not be written.
+    pub fn stage(&self, delta: Delta, run: RunRecord, retention: &Retention) -> Result<StagedGeneration> {
         if delta.run_id != run.run_id {
             return Err(Error::new(Kind::Internal, "the receipts to be staged belong to another run"));
         }
         let mut next = self.manifest.successor(&self.digest);
         next.publication = None;
-        record_windows(&mut next, windows);
-        if let Some(id) = delta.receipts_by_campaign.keys().find(|id| !windows.contains_key(*id)) {
+        retention.record(&mut next);
+        if let Some(id) = delta.by_campaign.keys().find(|id| !retention.campaigns.contains_key(*id)) {
             return Err(Error::new(Kind::Internal, format!("the campaign `{id}` has receipts, but no window")));
         }
         next.runs.push(RunRecord { generation: next.generation, ..run });
-        self.stage_next(next, delta)
+        let sieve = retention.sieve(&next, |id| delta.by_campaign.get(id).map(|added| added.newest));
+        self.stage_next(next, delta, sieve)
     }
 
     /// [`State::stage`] for receipts that no run of this state has decided: campaigns may be unknown. The publication of
@@ -206,22 +220,45 @@ impl State {
         let (id, added) = (delta.run_id.clone(), delta.receipts());
         let (kind, generation) = (ChangeKind::Import, next.generation);
         next.changes.push(Change { kind, id, generation, inputs, added, removed: 0 });
-        self.stage_next(next, delta)
+        self.stage_next(next, delta, Sieve::default())
     }
 
     /// Writes what a generation adds.
-    fn stage_next(&self, mut next: StateManifest, delta: Delta) -> Result<StagedGeneration> {
+    fn stage_next(&self, mut next: StateManifest, delta: Delta, sieve: Sieve) -> Result<StagedGeneration> {
         self.refuse_unsure()?;
         if delta.generation != next.generation {
             return Err(Error::new(Kind::Internal, "the receipts to be staged belong to another generation"));
         }
-        count_receipts(&mut next, &delta.receipts_by_campaign);
+        for (id, added) in &delta.by_campaign {
+            next.campaigns.entry(id.clone()).or_default().receipts += added.receipts;
+        }
         let mut unnamed = Unnamed::none(Arc::clone(&self.disk));
-        let merged =
-            if delta.receipts() == 0 { Vec::new() } else { self.write_merged(delta, &mut next, &mut unnamed)? };
+        let mut merged = Vec::new();
+        if delta.receipts() > 0 {
+            let rows: Vec<u64> = next.files.iter().map(|file| file.rows).chain([delta.receipts()]).collect();
+            let first = merge_from(&rows);
+            merged = next.files.split_off(first);
+            let oldest =
+                merged.iter().map(|file| file.oldest).chain(delta.by_campaign.values().map(|a| a.oldest)).min();
+            let sieve = if oldest.is_some_and(|oldest| sieve.is_open_from(oldest)) { Sieve::default() } else { sieve };
+            let (new, scratch) = delta.into_sources()?;
+            let rewrite = Rewrite { merged: &merged, new, rows: rows[first..].iter().sum(), sieve };
+            self.write_merged(rewrite, &mut next, &mut unnamed)?;
+            drop(scratch);
+        }
+        self.finish_staging(next, unnamed, &merged)
+    }
+
+    /// Makes the names of new files durable.
+    fn finish_staging(
+        &self,
+        manifest: StateManifest,
+        unnamed: Unnamed,
+        merged: &[ReceiptFile],
+    ) -> Result<StagedGeneration> {
         self.disk.sync_dir(&self.dir).at(Kind::State, "sync", &self.dir)?;
         let replaced = merged.iter().map(|file| self.dir.join(&file.name)).collect();
-        Ok(StagedGeneration { manifest: next, unnamed, replaced })
+        Ok(StagedGeneration { manifest, unnamed, replaced })
     }
 
     /// Makes a staged generation the current one: the only commit point. `publication` is the run folder to be moved
@@ -253,26 +290,30 @@ impl State {
         drop(staged);
     }
 
-    /// Writes the new receipt file and puts it into `next`; returns the files it replaces.
-    fn write_merged(&self, delta: Delta, next: &mut StateManifest, unnamed: &mut Unnamed) -> Result<Vec<ReceiptFile>> {
-        let rows: Vec<u64> = next.files.iter().map(|file| file.rows).chain([delta.receipts()]).collect();
-        let first = merge_from(&rows);
-        let merged = next.files.split_off(first);
+    /// Writes receipts of files and new ones, as far as they stay, as the last file of `next`; returns what fell through.
+    fn write_merged(&self, rewrite: Rewrite<'_>, next: &mut StateManifest, unnamed: &mut Unnamed) -> Result<Sieve> {
+        let Rewrite { merged, new, rows, mut sieve } = rewrite;
         let path = self.dir.join(format!("receipts-{}-0.parquet", next.generation));
         unnamed.add(path.clone());
         let mut sources = merged.iter().map(|file| self.verified_source(file)).collect::<Result<Vec<_>>>()?;
-        let (new, scratch) = delta.into_sources()?;
         sources.extend(new);
-        let mut writer = ReceiptWriter::create(&*self.disk, &path, rows[first..].iter().sum())?;
+        let mut writer = ReceiptWriter::create(&*self.disk, &path, rows)?;
         let mut merge = Merge::new(sources)?;
         while let Some(batch) = merge.next()? {
-            writer.write(&batch)?;
+            sieve.push(batch)?.map_or(Ok(()), |kept| writer.write(&kept))?;
+        }
+        sieve.finish()?.map_or(Ok(()), |kept| writer.write(&kept))?;
+        writer.expect_fewer(sieve.dropped());
+        sieve.settle(next);
+        if sieve.dropped() == rows {
+            drop(writer);
+            self.disk.remove_file(&path).at(Kind::State, "remove", &path)?;
+            return Ok(sieve);
         }
         let oldest_generation = merged.first().map_or(next.generation, |file| file.first_generation);
         let kind = if next.files.is_empty() { FileKind::Base } else { FileKind::Delta };
         next.files.push(ReceiptFile { kind, ..writer.finish((oldest_generation, next.generation))? });
-        drop(scratch);
-        Ok(merged)
+        Ok(sieve)
     }
 
     /// The rows of a file, after its whole content was verified: a merge must not give damage a new checksum.
@@ -304,20 +345,6 @@ impl State {
             return Ok(());
         }
         Err(Error::new(Kind::State, "an earlier commit failed half-way").hint("run the same command again"))
-    }
-}
-
-/// Keeps the largest window of every campaign.
-fn record_windows(next: &mut StateManifest, windows: &BTreeMap<String, Window>) {
-    for (id, window) in windows {
-        let campaign = next.campaigns.entry(id.clone()).or_default();
-        campaign.largest_window = campaign.largest_window.max(Some(*window));
-    }
-}
-
-fn count_receipts(next: &mut StateManifest, receipts: &BTreeMap<String, u64>) {
-    for (id, count) in receipts {
-        next.campaigns.entry(id.clone()).or_default().receipts += count;
     }
 }
 

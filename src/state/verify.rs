@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::manifest::{CampaignRetention, ReceiptFile, StateManifest, Window, damaged};
 use super::merge::MERGE_BATCH_ROWS;
 use super::read::{Columns, ReceiptTable, check_length, checksums_of, unknown_outcome, whole_checksum};
+use super::retention::kept_seconds;
 use super::rows::DecidingColumns;
 use super::{State, fault_of};
 use crate::error::{Error, Kind, Result};
@@ -60,6 +61,10 @@ pub struct CampaignSummary {
     pub receipts: u64,
     /// The largest window that any run of this state used; `None` while no run has loaded the campaign.
     pub largest_window: Option<Window>,
+    /// For how long receipts are kept, in seconds; `None` is for ever.
+    pub kept_seconds: Option<u64>,
+    /// Whether the newest receipt of each recipient is kept for ever: the campaign had variants or a control group.
+    pub keeps_newest: bool,
     /// Receipts before this instant may have been dropped; `None` while none ever was.
     pub history_floor: Option<Micros>,
 }
@@ -144,8 +149,9 @@ impl State {
 }
 
 fn campaign_summary(kept: &CampaignRetention) -> CampaignSummary {
-    let CampaignRetention { largest_window, history_floor, receipts } = *kept;
-    CampaignSummary { receipts, largest_window, history_floor }
+    let CampaignRetention { largest_window, assigns, history_floor, receipts } = *kept;
+    let kept_seconds = kept_seconds(largest_window);
+    CampaignSummary { receipts, largest_window, kept_seconds, keeps_newest: assigns, history_floor }
 }
 
 fn made_by(manifest: &StateManifest) -> Vec<MadeBy> {

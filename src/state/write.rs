@@ -98,6 +98,12 @@ impl<'a> ReceiptWriter<'a> {
         Ok(())
     }
 
+    /// Rows that were announced and do not come.
+    pub(super) fn expect_fewer(&mut self, rows: u64) {
+        self.expected_rows = self.expected_rows.saturating_sub(rows);
+        self.cut.remaining = self.cut.remaining.saturating_sub(rows);
+    }
+
     /// Ends a file that is read back and removed before the commit: not synced, not checksummed.
     pub(super) fn finish_scratch(mut self) -> Result<()> {
         self.end().map(drop)

@@ -1,10 +1,16 @@
 //! The life of a state between runs, through the binary: what it shows, what leaves it and what comes into it.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 
+use retrigger::eligibility::Clock;
+use retrigger::runs::{CompactSettings, RunSettings, compact};
+use retrigger::storage::{Disk, RealDisk};
 use serde_json::Value;
 
-use crate::harness::{Record, read_parquet};
+use crate::harness::{DAY, Record, Row, Site, at, commit, ndjson, read_parquet, tree};
 use crate::sandbox::{Ended, NOTE, Sandbox, contents};
 
 /// Once ever, to everybody.
@@ -104,7 +110,14 @@ fn a_state_in_use_is_exit_75_for_every_command() {
     let before = contents(&sandbox.path("state"));
     let file = fs::OpenOptions::new().write(true).open(sandbox.path("state/lock")).unwrap();
     file.try_lock().unwrap();
-    for words in ["show state", "verify state", "export state --out log.parquet"] {
+    let words = [
+        "show state",
+        "verify state",
+        "export state --out log.parquet",
+        "import state --input one.ndjson",
+        "compact state",
+    ];
+    for words in words {
         call(&sandbox, &format!("state {words}")).with_code(75).says("--wait-lock");
         assert_eq!(contents(&sandbox.path("state")), before, "{words}");
     }
@@ -209,7 +222,7 @@ fn an_export_imported_into_a_new_state_decides_alike() {
             decisions.push(read_parquet(&sandbox.path(format!("out-{state}/next/decisions.parquet"))));
         }
         assert_eq!(decisions[0], decisions[1], "seed {seed}");
-        let outcomes: std::collections::BTreeSet<_> = decisions[0].iter().map(|d| d["outcome"].clone()).collect();
+        let outcomes: BTreeSet<_> = decisions[0].iter().map(|d| d["outcome"].clone()).collect();
         assert!(outcomes.len() >= 3, "{outcomes:?}");
     }
 }
@@ -344,4 +357,134 @@ fn an_import_keeps_a_run_that_is_committed_and_not_yet_published() {
     sandbox.write("next.ndjson", triggers(50..51));
     sandbox.run_on(&["next.ndjson"], "--state state").with_code(0);
     assert!(run.exists() && !staged.exists(), "the next run publishes it");
+}
+
+#[test]
+fn compact_merges_files_and_drops_only_what_the_given_campaigns_let_expire() {
+    let sandbox = filled();
+    call(&sandbox, "state init old").with_code(0);
+    let line = |campaign: &str, who: usize, at: &str| {
+        format!(r#"{{"campaign_id":"{campaign}","external_user_id":"u{who}","received_at":"{at}"}}"#)
+    };
+    let mut rows: Vec<String> = (0..9).map(|who| line("weekly", who, "2025-01-01")).collect();
+    rows.extend((0..5).map(|who| line("weekly", who, "2024-01-01")));
+    rows.extend((0..3).map(|who| line("note", who, "2024-01-01")));
+    rows.extend((0..2).map(|who| line("elsewhere", who, "2024-01-01")));
+    sandbox.write("rows.ndjson", rows.join("\n"));
+    sandbox.write("more.ndjson", line("once", 1, "2024-01-01"));
+    call(&sandbox, "state import old --input rows.ndjson").with_code(0);
+    call(&sandbox, "state import old --input more.ndjson").with_code(0);
+    let merged = call(&sandbox, "state compact old").with_code(0).stdout;
+    assert!(merged.contains("2 files became 1, 0 expired"), "{merged}");
+    assert!(call(&sandbox, "state compact old").with_code(0).stdout.contains("nothing to do"));
+    let early = call(&sandbox, "state compact old --campaigns campaigns --as-of 2024-03-01").with_code(0).stdout;
+    assert!(early.contains("nothing to do"), "{early}");
+    let dropped = call(&sandbox, "state compact old --campaigns campaigns --as-of 2025-06-01").with_code(0).stdout;
+    assert!(dropped.contains("1 files became 1, 8 expired receipts are gone"), "{dropped}");
+    let shown = show(&sandbox, "old");
+    let kept = ["weekly", "note", "once", "elsewhere"].map(|id| shown["campaigns"][id]["receipts"].as_u64().unwrap());
+    assert_eq!(kept, [9, 0, 1, 2], "the newest of variants, never, and what is not loaded");
+    assert_eq!(shown["campaigns"]["weekly"]["kept_seconds"], 90 * 86_400);
+    let text = call(&sandbox, "state show old").with_code(0).stdout;
+    for part in [
+        "weekly: 9 receipts, largest window 604800 s, kept 90 d, the newest for ever, known since 2024-01-01T",
+        "once: 1 receipts, largest window never, kept for ever",
+        "generation 4: compact compact-4",
+    ] {
+        assert!(text.contains(part), "no `{part}` in\n{text}");
+    }
+    call(&sandbox, "state verify old").with_code(0);
+    call(&sandbox, "state compact old --campaigns absent").with_code(2).says("absent");
+    call(&sandbox, "state compact old --as-of soon").with_code(2).says("--as-of soon");
+}
+
+/// A small generator of numbers, the same on every machine.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+/// The `n`-th of all triggers that could be: always the same whenever it is sent again.
+fn nth(n: u64) -> Row {
+    let day = (n as i64 * 37) % 441;
+    let campaign = ["once", "note", "weekly", "yearly"][(n % 4) as usize];
+    let row =
+        Row { at: Some(at("2025-01-01") + day * DAY), ..Row::new(&format!("u{}", n / 4 % 12), campaign, "2025-01-01") };
+    let row = row.with("name", "N");
+    if n % 3 == 0 { row.id(&format!("t{n}")) } else { row }
+}
+
+#[test]
+fn what_was_dropped_never_changes_a_decision_but_to_history_expired() {
+    const YEARLY: &str = r#"{"id":"yearly","reeligibility":"360d","messages":{"sms":{"body":"Y"}}}"#;
+    let (mut dropped, mut expired, mut compared) = (0, 0, 0);
+    for seed in 0..6 {
+        let site = Site::new();
+        for text in [NOTE, ONCE, WEEKLY, YEARLY] {
+            site.campaign(&serde_json::from_str(text).unwrap());
+        }
+        let mut numbers = Numbers(seed);
+        let clock = if seed % 2 == 0 { Clock::Run } else { Clock::Event };
+        for step in 1..9 {
+            let today = step * 55;
+            let as_of = at("2025-01-01") + today * DAY;
+            // Of all days that have been: old triggers come again, and late ones for the first time.
+            let rows = (0..120).map(|_| nth(numbers.below(600))).filter(|row| row.at.unwrap() <= as_of);
+            let input = site.write(&format!("in/{step}.ndjson"), ndjson(&rows.collect::<Vec<_>>()));
+            let whole = RunSettings {
+                state: site.state("whole"),
+                clock,
+                as_of,
+                now: i64::MIN,
+                run_id: Some(format!("run-{step}")),
+                ..site.settings(&[input])
+            };
+            let sieved =
+                RunSettings { state: site.state("sieved"), out: site.path(&format!("out-{step}")), ..whole.clone() };
+            if site.path("whole").exists() {
+                let _ = fs::remove_dir_all(site.path("sieved"));
+                copy(&site.path("whole"), &site.path("sieved"));
+                let settings = CompactSettings {
+                    state: site.path("sieved"),
+                    wait_lock: std::time::Duration::ZERO,
+                    campaigns: Some(site.path("campaigns")),
+                    horizon: as_of,
+                };
+                dropped += compact(&disk(), &settings).unwrap().removed;
+            }
+            let (sieved, whole) = (commit(&sieved), commit(&whole));
+            // Where a trigger is not considered, another of its recipient may be the one that is sent.
+            let key = |d: &Record| (d["recipient"].clone(), d["campaign_id"].clone());
+            let is_expired = |d: &&Record| d["reason"].as_deref() == Some("history_expired");
+            let touched: BTreeSet<_> = sieved.decisions.iter().filter(is_expired).map(key).collect();
+            expired += sieved.decisions.iter().filter(is_expired).count();
+            for (after, before) in sieved.decisions.iter().zip(&whole.decisions) {
+                if !touched.contains(&key(after)) {
+                    assert_eq!(after, before, "seed {seed}, step {step}");
+                    compared += 1;
+                } else if after["outcome"].as_deref() == Some("sent") {
+                    assert_ne!(before["reason"].as_deref(), Some("already_received"), "{before:?}");
+                }
+            }
+        }
+    }
+    assert!(
+        dropped > 500 && expired > 50 && compared > 500,
+        "{dropped} dropped, {expired} expired, {compared} compared"
+    );
+}
+
+fn disk() -> Arc<dyn Disk> {
+    Arc::new(RealDisk)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for (name, bytes) in tree(from) {
+        fs::write(to.join(name), bytes).unwrap();
+    }
 }

@@ -2,12 +2,14 @@
 //!
 //! Whatever changes a state here goes the way of a run: staged beside what is there, committed by the next manifest.
 
+mod compact;
 mod import;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use compact::{CompactSettings, Compacted, compact, rules};
 pub use import::{ImportSettings, Imported, import};
 
 use super::out::wait_for;
