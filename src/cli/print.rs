@@ -183,11 +183,15 @@ pub fn checked(checked: &Checked) -> String {
 /// A run that is what its manifest says.
 pub fn verified(verified: &Verified) -> String {
     let manifest = &verified.manifest;
-    let bytes = manifest.files.iter().map(|f| f.bytes).sum();
+    let bytes = verified.files.iter().map(|f| f.bytes).sum();
+    let erased = match verified.erased_rows {
+        0 => String::new(),
+        rows => format!("; {} rows were erased since, as `amendment.json` says", count_text(rows)),
+    };
     format!(
-        "run {}: {} files, {}, {} triggers: all there and unchanged, and the ledger balances\n",
+        "run {}: {} files, {}, {} triggers: all there and unchanged, and the ledger balances{erased}\n",
         manifest.run_id,
-        manifest.files.len(),
+        verified.files.len(),
         bytes_text(bytes),
         count_text(manifest.ledger.total.triggers)
     )

@@ -1,10 +1,11 @@
 //! What people and programs read of a state.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::print::{bytes_text, count_text};
 use crate::error::{Error, Kind, Result};
-use crate::runs::{Compacted, Imported};
+use crate::runs::{Compacted, ErasedFrom, Imported};
 use crate::state::{CampaignSummary, Summary, Window};
 use crate::triggers::format_micros;
 
@@ -94,6 +95,42 @@ pub fn compacted(compacted: &Compacted) -> String {
     format!(
         "{before} files became {after}, {removed} expired receipts are gone; the state is at generation {generation}\n"
     )
+}
+
+/// What a fork is for.
+pub fn forked(from: &Summary, fork: &Summary, to: &Path) -> String {
+    format!(
+        "state {} forked at generation {}: state {} in {} holds the same {} receipts\n  from here the two go separate \
+         ways: try rules, campaigns or a replay on one of them, and send from the other alone.\n  What one sends the other \
+         does not know, and would send again.\n",
+        from.state_id,
+        from.generation,
+        fork.state_id,
+        to.display(),
+        count_text(fork.receipts)
+    )
+}
+
+/// What an erasure did.
+pub fn erased(erased: &ErasedFrom, with_runs: bool) -> String {
+    let mut text = format!(
+        "{} receipts of {} recipients erased; the state is at generation {}\n",
+        count_text(erased.receipts),
+        count_text(erased.recipients),
+        erased.generation
+    );
+    let _ = match with_runs {
+        true => writeln!(
+            text,
+            "  {} rows erased from {} files of {} runs",
+            count_text(erased.from_runs.rows),
+            count_text(erased.from_runs.files),
+            count_text(erased.runs)
+        ),
+        false => writeln!(text, "  the runs that were published still hold what they were sent: give `--out` for them"),
+    };
+    text.push_str("  copies, exports, forks and trigger files are not touched\n");
+    text
 }
 
 fn campaign_text(campaign: &CampaignSummary) -> String {

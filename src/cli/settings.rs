@@ -22,7 +22,7 @@ use crate::input::{InputFormat, InputOptions, Mapping, PropertiesFrom};
 use crate::pipeline::Memory;
 use crate::runs::{CheckSettings, MaxBad, RenderSettings, RenderWhat, RunSettings, StateUse};
 use crate::templates::{Escape, OnMissing};
-use crate::triggers::{EpochUnit, MICROS_PER_SECOND, Micros, TimeReader};
+use crate::triggers::{EpochUnit, MICROS_PER_SECOND, Micros, Recipient, RecipientKind, TimeReader};
 
 /// Bytes of one NDJSON split. Small, since what a split writes is held in memory and a line of two bytes is a rejected row.
 const SPLIT_BYTES: u64 = 1 << 20;
@@ -286,6 +286,28 @@ fn properties(flag: &[String], file: Option<PropertiesInFile>) -> Result<Propert
         ([], Some(PropertiesInFile::Columns(names))) => Ok(PropertiesFrom::Columns(names)),
         (names, _) => Ok(PropertiesFrom::Columns(names.to_vec())),
     }
+}
+
+/// `--recipient KIND:ID`; an alias is `user_alias:LABEL:NAME`, with the label up to the first colon.
+pub fn recipient(text: &str) -> Result<Recipient<'static>> {
+    let named = text.split_once(':').and_then(|(kind, id)| Some((RecipientKind::from_code(kind)?, id)));
+    let owned = |id: &str| Some(id.to_owned()).filter(|id| !id.trim().is_empty());
+    let recipient = named.and_then(|(kind, id)| match kind {
+        RecipientKind::ExternalUserId => owned(id).map(Recipient::external),
+        RecipientKind::BrazeId => owned(id).map(Recipient::braze),
+        RecipientKind::Email => owned(id).map(Recipient::email),
+        RecipientKind::UserAlias => {
+            let (label, name) = id.split_once(':')?;
+            Some(Recipient::alias(owned(name)?, label.to_owned()))
+        }
+    });
+    // What was typed may be a person's id: it is not repeated.
+    recipient.ok_or_else(|| {
+        usage("`--recipient`: expected KIND:ID").hint(
+            "such as `external_user_id:ada`, `braze_id:…`, `email:ada@example.org` or `user_alias:LABEL:NAME`; a label \
+             with a colon goes into a `--recipients` table",
+        )
+    })
 }
 
 fn zone(name: Option<&str>) -> Result<TimeZone> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::args::InputArgs;
-use super::state_args::{CompactArgs, ExportArgs, ImportArgs, LogFormatArg, StateCommand, StateDir};
+use super::state_args::{CompactArgs, EraseArgs, ExportArgs, ImportArgs, LogFormatArg, StateCommand, StateDir};
 use super::{now_micros, print, print_state, random_id, settings};
 use crate::error::Result;
 use crate::runs;
@@ -28,6 +28,8 @@ pub fn run(command: &StateCommand) -> Result<u8> {
         StateCommand::Export(args) => export(args)?,
         StateCommand::Import(args) => import(args)?,
         StateCommand::Compact(args) => compact(args)?,
+        StateCommand::Fork { state, to } => fork(state, to)?,
+        StateCommand::Erase(args) => erase(args)?,
     };
     print::out(&text)?;
     Ok(0)
@@ -91,4 +93,22 @@ fn compact(args: &CompactArgs) -> Result<String> {
         horizon: as_of.map_or(now, |as_of| as_of.min(now)),
     };
     runs::compact(&disk(), &settings).map(|compacted| print_state::compacted(&compacted))
+}
+
+fn fork(from: &StateDir, to: &Path) -> Result<String> {
+    let state = open(from)?;
+    let fork = state.fork(to, random_id())?;
+    Ok(print_state::forked(&state.summary(), &fork.summary(), to))
+}
+
+fn erase(args: &EraseArgs) -> Result<String> {
+    let settings = runs::EraseSettings {
+        state: args.state.dir.clone(),
+        wait_lock: settings::duration("--wait-lock", &args.state.wait_lock)?,
+        recipients: args.recipient.iter().map(|text| settings::recipient(text)).collect::<Result<_>>()?,
+        table: args.recipients.clone(),
+        out: args.out.clone(),
+        new_key: [random_id(), random_id()],
+    };
+    runs::erase(&disk(), &settings).map(|erased| print_state::erased(&erased, args.out.is_some()))
 }

@@ -39,6 +39,16 @@ pub enum StateCommand {
     Import(Box<ImportArgs>),
     /// Make one file of all receipt files, and drop receipts that no decision can need any more
     Compact(CompactArgs),
+    /// Copy the receipts into a new state with an id of its own, to try something without touching this one
+    Fork {
+        #[command(flatten)]
+        state: StateDir,
+        /// The new state's folder, missing or empty
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Erase recipients from a state and, with --out, from the runs there
+    Erase(EraseArgs),
 }
 
 /// A state and how long to wait for it.
@@ -101,6 +111,21 @@ pub struct CompactArgs {
     /// Age is counted from the earlier of this and now
     #[arg(long, value_name = "TIME")]
     pub as_of: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct EraseArgs {
+    #[command(flatten)]
+    pub state: StateDir,
+    /// Who, as `external_user_id:ID`, `braze_id:ID`, `email:ADDRESS` or `user_alias:LABEL:NAME`; may be given again
+    #[arg(long, value_name = "KIND:ID", required_unless_present = "recipients")]
+    pub recipient: Vec<String>,
+    /// A table of recipients: Parquet, NDJSON or CSV with the columns of `run --exclude`
+    #[arg(long, value_name = "FILE")]
+    pub recipients: Option<PathBuf>,
+    /// Erase from the runs published in this folder too
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -2,7 +2,7 @@
 
 use super::rules::Rules;
 use crate::campaigns::{Campaign, Status};
-use crate::eligibility::Clock;
+use crate::eligibility::{Clock, Reeligibility};
 use crate::triggers::{MICROS_PER_SECOND, Micros, Reason, Rejection, Trigger};
 
 /// A trigger may lie this far after as-of.
@@ -24,7 +24,8 @@ pub enum Standing {
     },
 }
 
-/// Applies `rejected` > `out_of_scope` > `duplicate_recipient` > `paused` > `excluded` > `too_late` > `history_expired`.
+/// Applies `rejected` > `out_of_scope` > `duplicate_recipient` > `paused` > `excluded` > `too_late` > `history_expired`, and what
+/// is left of erased recipients.
 pub fn classify(rules: &Rules, trigger: &Trigger<'_>) -> Standing {
     let Some(number) = rules.numbers.get(trigger.campaign_id.as_ref()).copied() else {
         return without_campaign(rules, &trigger.campaign_id);
@@ -80,6 +81,11 @@ fn settled(rules: &Rules, number: u16, trigger: &Trigger<'_>, at: Micros) -> Opt
         Some(Reason::TooLate)
     } else if is_before_history(rules, number, trigger, at) {
         Some(Reason::HistoryExpired)
+    } else if campaign.reeligibility == Reeligibility::Never
+        && rules.erased.contain(&campaign.id, trigger.recipient.key_hash())
+    {
+        // Ahead of control, where nobody is who has received the campaign.
+        Some(Reason::AlreadyReceived)
     } else {
         None
     }

@@ -1,5 +1,6 @@
 //! Whole commands: what ties the edges and the engine together, and the only commit.
 
+mod amendment;
 mod check;
 mod commit;
 mod exclude;
@@ -15,11 +16,14 @@ mod state_life;
 mod tests;
 mod verify;
 
+pub use amendment::ErasedFromRun;
 pub use check::{CheckSettings, Checked, CheckedCampaign, CheckedFile, check};
 pub use manifest::{InputRecord, RunManifest, Summary};
 pub use plan::Plan;
 pub use render::{RenderSettings, RenderWhat, Rendered, render};
 pub use run::{Finished, RunOutcome, run};
 pub use settings::{MaxBad, RunSettings, StateUse};
-pub use state_life::{CompactSettings, Compacted, ImportSettings, Imported, compact, import, open_state};
+pub use state_life::{
+    CompactSettings, Compacted, EraseSettings, ErasedFrom, ImportSettings, Imported, compact, erase, import, open_state,
+};
 pub use verify::{Verified, verify};

@@ -68,6 +68,7 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
     if let Some(state) = &state {
         check_consumed(&plan, state, settings.allow_consumed)?;
         plan.rules.history_floors = floors(&plan, state);
+        plan.rules.erased = state.tombstones();
     }
     out.check_free(&plan.run_id)?;
     let staged = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
@@ -302,6 +303,7 @@ fn dry_run(
     if let Some(state) = &state {
         check_consumed(&plan, state, settings.allow_consumed)?;
         plan.rules.history_floors = floors(&plan, state);
+        plan.rules.erased = state.tombstones();
     }
     let spill = SpillFile::new(disk, spool.path().to_owned());
     let memory = Memory::new(settings.memory, &spill);

@@ -18,7 +18,8 @@
 //!                            "history_floor": null | <micros>, "receipts": 1000 } },
 //!   "chain": [ { "generation": 0, "digest": "<64 hex>" }, … ],    every earlier generation, from 0
 //!   "runs": [ { "run_id", "config_digest", "exit_code", "generation", "out", "inputs": [ "<digest>" ] } ],
-//!   "changes": [ { "kind": "import" | "compact", "id", "generation", "inputs": [ "<digest>" ], "added": 3, "removed": 0 } ],
+//!   "changes": [ { "kind": "import" | "compact" | "erase" | "fork", "id", "generation", "inputs": [ "<digest>" ], "added": 3, "removed": 0 } ],
+//!   "erased": null | { "key": "<64 hex>", "tombstones": [ "<32 hex>", … ] },
 //!   "publication": null | { "run_id", "staged", "published", "manifest": <the run's manifest, verbatim> }
 //! ,                                        here the covered part has ended, before the comma
 //!   "checksum": "<32 hex>"                 XXH3-128 of the covered part
@@ -75,6 +76,8 @@ pub struct StateManifest {
     pub runs: Vec<RunRecord>,
     /// The generations that no run made, oldest first.
     pub changes: Vec<Change>,
+    /// What is left of erased recipients; `None` while none ever was.
+    pub erased: Option<ErasedRecipients>,
     /// The run folder that the newest run publishes. It stays recorded after the folder has been moved.
     pub publication: Option<Publication>,
 }
@@ -168,6 +171,24 @@ pub struct RunRecord {
     pub inputs: Vec<String>,
 }
 
+/// What is left of erased recipients: see [`crate::eligibility::Tombstones`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasedRecipients {
+    /// The key of the hashes, 64 hex digits: random, of this state and its forks alone.
+    pub key: String,
+    /// Keyed hashes, ascending.
+    pub tombstones: Vec<Digest>,
+}
+
+impl ErasedRecipients {
+    /// The key's 32 bytes.
+    pub(super) fn key_bytes(&self) -> Vec<u8> {
+        let pair = |at: usize| self.key.get(2 * at..2 * at + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        (0..self.key.len() / 2).filter_map(pair).collect()
+    }
+}
+
 /// What made a generation, where it was no run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -176,6 +197,10 @@ pub enum ChangeKind {
     Import,
     /// All files became one.
     Compact,
+    /// Receipts of erased recipients went.
+    Erase,
+    /// The receipts are those of another state; generation 0.
+    Fork,
 }
 
 impl ChangeKind {
@@ -184,6 +209,8 @@ impl ChangeKind {
         match self {
             ChangeKind::Import => "import",
             ChangeKind::Compact => "compact",
+            ChangeKind::Erase => "erase",
+            ChangeKind::Fork => "fork",
         }
     }
 }
@@ -253,6 +280,7 @@ impl StateManifest {
             chain: Vec::new(),
             runs: Vec::new(),
             changes: Vec::new(),
+            erased: None,
             publication: None,
         }
     }
@@ -321,6 +349,9 @@ impl StateManifest {
         }
         if self.parent_digest.as_ref() != self.chain.last().map(|a| &a.digest) {
             return Err("`parent_digest` is not the last one of `chain`".to_owned());
+        }
+        if self.erased.as_ref().is_some_and(|erased| erased.key.len() != 64 || erased.key_bytes().len() != 32) {
+            return Err("`erased.key` is not 64 hex digits".to_owned());
         }
         match self.files.iter().find(|file| !is_receipt_file(&file.name)) {
             Some(file) => Err(format!("`{}` is not the name of a receipt file", file.name)),

@@ -40,6 +40,7 @@
 
 mod delta;
 mod export;
+mod fork;
 mod log;
 mod manifest;
 mod merge;
@@ -63,8 +64,8 @@ pub use delta::Delta;
 pub use export::LogFormat;
 pub use log::{LogFile, LoggedReceipt};
 pub use manifest::{
-    Ancestor, CampaignRetention, Change, ChangeKind, FORMAT, FileKind, Publication, ReceiptFile, RunRecord,
-    StateManifest, Window,
+    Ancestor, CampaignRetention, Change, ChangeKind, ErasedRecipients, FORMAT, FileKind, Publication, ReceiptFile,
+    RunRecord, StateManifest, Window,
 };
 pub use merge::MAX_DELTAS;
 pub use read::Receipts;
@@ -82,6 +83,8 @@ use write::{ReceiptWriter, Unnamed};
 
 const LOCK: &str = "lock";
 const NEXT_MANIFEST: &str = "manifest.json.next";
+/// The receipts that a fork begins with.
+const FORKED: &str = "receipts-0-0.parquet";
 
 /// An open, locked state. Dropping it releases the lock.
 pub struct State {
@@ -357,10 +360,10 @@ fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>> {
     })
 }
 
-/// What a crash in the middle of [`State::init`] leaves counts as empty.
+/// What a crash in the middle of [`State::init`] or [`State::fork`] leaves counts as empty.
 fn refuse_occupied(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let paths = disk.list(dir).at(Kind::State, "list", dir)?;
-    let foreign = paths.iter().find(|p| !p.ends_with(LOCK) && !p.ends_with(NEXT_MANIFEST));
+    let foreign = paths.iter().find(|p| ![LOCK, NEXT_MANIFEST, FORKED].iter().any(|own| p.ends_with(own)));
     let Some(foreign) = foreign else { return Ok(()) };
     let (message, hint) = if foreign.ends_with(MANIFEST) || paths.iter().any(|p| p.ends_with(MANIFEST)) {
         ("is a state already", "use it as it is, or give the new state another folder")

@@ -16,7 +16,8 @@
 //! What was dropped raises the campaign's `history_floor` to just after the newest dropped receipt, and nothing else does.
 //! A trigger for which a receipt before the floor would count is `history_expired`, never sent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::concat::concat_batches;
@@ -25,6 +26,7 @@ use arrow_select::filter::filter_record_batch;
 use super::manifest::{StateManifest, Window};
 use super::rows::{DecidingColumns, SCHEMA};
 use crate::error::{Error, Kind, Result};
+use crate::ids::KeyHash;
 use crate::pipeline::StoredOutcome;
 use crate::triggers::{MICROS_PER_SECOND, Micros};
 
@@ -101,11 +103,26 @@ struct Dropped {
 #[derive(Default)]
 pub(super) struct Sieve {
     cutoffs: HashMap<String, Cutoff>,
+    erased: HashSet<KeyHash>,
     held: Vec<RecordBatch>,
     dropped: BTreeMap<String, Dropped>,
+    /// Receipts of erased recipients by campaign: they raise no floor.
+    gone: BTreeMap<String, u64>,
+    /// Who of them had received what.
+    met: BTreeSet<(String, KeyHash)>,
 }
 
 impl Sieve {
+    /// A sieve through which everything of these recipients falls, and nothing else.
+    pub(super) fn of_erased(recipients: HashSet<KeyHash>) -> Sieve {
+        Sieve { erased: recipients, ..Sieve::default() }
+    }
+
+    /// Campaign and recipient of what erased recipients had received.
+    pub(super) fn into_met(self) -> BTreeSet<(String, KeyHash)> {
+        self.met
+    }
+
     /// Whether it lets everything through that is not older than this.
     pub(super) fn is_open_from(&self, oldest: Micros) -> bool {
         self.cutoffs.values().all(|cutoff| cutoff.before <= oldest)
@@ -113,7 +130,7 @@ impl Sieve {
 
     /// Takes rows; gives back rows that stay.
     pub(super) fn push(&mut self, batch: RecordBatch) -> Result<Option<RecordBatch>> {
-        if self.cutoffs.is_empty() {
+        if self.cutoffs.is_empty() && self.erased.is_empty() {
             return Ok(Some(batch));
         }
         let last = last_group(&batch);
@@ -136,7 +153,7 @@ impl Sieve {
 
     /// Receipts that went.
     pub(super) fn dropped(&self) -> u64 {
-        self.dropped.values().map(|dropped| dropped.receipts).sum()
+        self.dropped.values().map(|dropped| dropped.receipts).chain(self.gone.values().copied()).sum()
     }
 
     /// Takes what went out of the counts, and raises the floors.
@@ -146,6 +163,19 @@ impl Sieve {
             campaign.receipts = campaign.receipts.saturating_sub(dropped.receipts);
             campaign.history_floor = campaign.history_floor.max(Some(dropped.newest.saturating_add(1)));
         }
+        for (id, receipts) in &self.gone {
+            let campaign = next.campaigns.entry(id.clone()).or_default();
+            campaign.receipts = campaign.receipts.saturating_sub(*receipts);
+        }
+    }
+
+    /// Everything of an erased recipient in a campaign goes.
+    fn erase(&mut self, rows: &DecidingColumns<'_>, group: Range<usize>) {
+        let campaign = rows.sort.campaign(group.start).to_owned();
+        if group.clone().any(|row| rows.outcome(row) == Ok(StoredOutcome::Sent)) {
+            self.met.insert((campaign.clone(), rows.sort.key(group.start)));
+        }
+        *self.gone.entry(campaign).or_insert(0) += group.len() as u64;
     }
 
     /// Whole groups: the rows that stay.
@@ -171,7 +201,10 @@ impl Sieve {
         let mut start = 0;
         while start < batch.num_rows() {
             let end = (start + 1..batch.num_rows()).find(|row| group(*row) != group(start)).unwrap_or(batch.num_rows());
-            if let Some(cutoff) = self.cutoffs.get(rows.sort.campaign(start)) {
+            if self.erased.contains(&rows.sort.key(start)) {
+                stays[start..end].fill(false);
+                self.erase(&rows, start..end);
+            } else if let Some(cutoff) = self.cutoffs.get(rows.sort.campaign(start)) {
                 let newest = (start..end).rev().find(is_receipt).map(|row| rows.sort.at(row));
                 let newest = newest.filter(|_| cutoff.keeps_newest);
                 for row in (start..end).filter(is_receipt) {

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cli;
+mod formats;
 mod fuzz_corpus;
 mod golden;
 mod harness;

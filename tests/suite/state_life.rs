@@ -116,6 +116,8 @@ fn a_state_in_use_is_exit_75_for_every_command() {
         "export state --out log.parquet",
         "import state --input one.ndjson",
         "compact state",
+        "fork state --to fork",
+        "erase state --recipient email:a@x",
     ];
     for words in words {
         call(&sandbox, &format!("state {words}")).with_code(75).says("--wait-lock");
@@ -487,4 +489,224 @@ fn copy(from: &Path, to: &Path) {
     for (name, bytes) in tree(from) {
         fs::write(to.join(name), bytes).unwrap();
     }
+}
+
+#[test]
+fn a_fork_knows_the_same_and_goes_its_own_way() {
+    let sandbox = filled();
+    let before = contents(&sandbox.path("state"));
+    let said = call(&sandbox, "state fork state --to fork").with_code(0).stdout;
+    assert!(said.contains("forked at generation 2") && said.contains("send from the other alone"), "{said}");
+    assert_eq!(contents(&sandbox.path("state")), before, "the state is not touched");
+    let (state, fork) = (show(&sandbox, "state"), show(&sandbox, "fork"));
+    assert_ne!(state["state_id"], fork["state_id"]);
+    assert_eq!((&fork["generation"], &fork["parent_digest"], &fork["files"]), (&0.into(), &Value::Null, &1.into()));
+    assert_eq!(fork["campaigns"], state["campaigns"]);
+    assert_eq!(receipts(&sandbox, "fork"), receipts(&sandbox, "state"));
+    call(&sandbox, "state verify fork").with_code(0);
+
+    sandbox.write("next.ndjson", triggers(35..45));
+    let run = |state: &str, more: &str| {
+        let words = format!("--state {state} --out out-{state} --run-id next --as-of 2026-11-22T02:00:00Z {more}");
+        sandbox.run_on(&["next.ndjson"], &words)
+    };
+    run("fork", "").with_code(0);
+    run("state", "").with_code(0);
+    let decisions = |state: &str| read_parquet(&sandbox.path(format!("out-{state}/next/decisions.parquet")));
+    assert_eq!(decisions("fork"), decisions("state"));
+    assert_eq!((&show(&sandbox, "fork")["generation"], &show(&sandbox, "state")["generation"]), (&1.into(), &3.into()));
+    call(&sandbox, "state verify fork").with_code(0);
+    // What the original has consumed stays consumed.
+    let again = sandbox.run_on(&["one.ndjson"], "--state fork --out out-fork --run-id again");
+    again.with_code(1).says("was consumed by run");
+    // Both in one output folder: two states, each with its own fence.
+    sandbox.write("later.ndjson", triggers(60..61));
+    for state in ["fork", "state"] {
+        sandbox.run_on(&["later.ndjson"], &format!("--state {state} --run-id {state}-later")).with_code(0);
+    }
+    call(&sandbox, "state fork state --to fork").with_code(1).says("is a state already");
+    call(&sandbox, "state fork state --to campaigns").with_code(1).says("is not empty");
+    call(&sandbox, "state init none").with_code(0);
+    call(&sandbox, "state fork none --to of-none").with_code(0);
+    assert_eq!(show(&sandbox, "of-none")["receipts"], 0);
+}
+
+/// Every file below these folders that has one of the texts in it, packed or not.
+fn mentions(sandbox: &Sandbox, folders: &[&str], texts: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in folders {
+        for (path, bytes) in contents(&sandbox.path(folder)) {
+            let text = match path.extension().and_then(|e| e.to_str()) {
+                Some("parquet") => format!("{:?}", read_parquet(&path)),
+                Some("zst") => String::from_utf8(zstd::decode_all(&bytes[..]).unwrap()).unwrap(),
+                _ => String::from_utf8_lossy(&bytes).into_owned(),
+            };
+            if texts.iter().any(|name| text.contains(name)) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+/// Runs of every format with rows in every file, of whom `u:0`, `E2@example.org` and the alias of 3 are to be erased.
+fn to_erase() -> Sandbox {
+    let sandbox = filled();
+    sandbox.write(
+        "campaigns/fails/campaign.json",
+        r#"{"id":"fails","reeligibility":"always","messages":{"sms":{"body":"{{api_trigger_properties.x}}"},"push":{"title":"T"}}}"#,
+    );
+    sandbox.write(
+        "campaigns/never/campaign.json",
+        r#"{"id":"never","reeligibility":"always","messages":{"sms":{"body":"{{api_trigger_properties.x}}"}}}"#,
+    );
+    let mut lines: Vec<String> = ["fails", "never"]
+        .iter()
+        .flat_map(|campaign| (0..6).map(move |n| format!(r#"{{"campaign_id":"{campaign}",{}}}"#, identifier(n))))
+        .collect();
+    lines.extend([
+        r#"{"campaign_id":"once","external_user_id":"u:0","email":"e"}"#.to_owned(),
+        "u:0 is no json".to_owned(),
+    ]);
+    lines.push(r#"{"campaign_id":"once","external_user_id":"u:00","email":"e"}"#.to_owned());
+    for (index, format) in ["parquet --compression snappy", "ndjson --compression zstd", "ndjson"].iter().enumerate() {
+        sandbox.write("odd.ndjson", format!("{}\n", lines.join("\n")));
+        let words = format!("--state state --run-id odd-{index} --allow-consumed --as-of 2026-11-21T0{index}:00:00Z");
+        sandbox.run_on(&["odd.ndjson"], &format!("{words} --format {format}")).with_code(3);
+    }
+    sandbox
+}
+
+const ERASE: &str = "--recipient external_user_id:u:0 --recipient email:e2@EXAMPLE.org --recipients who.ndjson";
+const WHO: &str = r#"{"alias_label":"crm:x","alias_name":"n:3"}"#;
+const ERASED: [&str; 5] = ["\"u:0\"", "u:0 is", "e2@example.org", "E2@example.org", "crm:x:n:3\""];
+
+#[test]
+fn erasing_leaves_no_trace_of_a_recipient_in_the_state_and_its_runs() {
+    let sandbox = to_erase();
+    sandbox.write("who.ndjson", WHO);
+    let found = mentions(&sandbox, &["state", "out"], &ERASED);
+    for file in [
+        "state/receipts",
+        "decisions.parquet",
+        "dropped_messages.parquet",
+        "rejected.ndjson",
+        "remainder.ndjson",
+        "batch-00000.parquet",
+        "batch-00000.ndjson.zst",
+    ] {
+        assert!(found.iter().any(|path| path.contains(file)), "no `{file}` in {found:#?}");
+    }
+    let others = receipts(&sandbox, "state").len();
+    let said = call(&sandbox, &format!("state erase state {ERASE} --out out")).with_code(0).stdout;
+    assert!(said.contains("receipts of 3 recipients erased"), "{said}");
+    assert!(!said.contains("u:0") && !said.contains("example.org"), "{said}");
+    assert_eq!(mentions(&sandbox, &["state", "out"], &ERASED), Vec::<String>::new());
+    assert!(mentions(&sandbox, &["state"], &["\"u:4\""]).len() == 1 && receipts(&sandbox, "state").len() > others / 2);
+    call(&sandbox, "state verify state").with_code(0);
+    let mut amended = 0;
+    for run in sandbox.runs() {
+        let name = run.file_name().unwrap().to_str().unwrap();
+        let verified = call(&sandbox, &format!("verify out/{name}")).with_code(0).stdout;
+        assert_eq!(verified.contains("rows were erased since"), run.join("amendment.json").exists(), "{verified}");
+        amended += usize::from(run.join("amendment.json").exists());
+    }
+    assert_eq!((amended, sandbox.runs().len()), (4, 5), "one run had none of them");
+    let rejected = fs::read_to_string(sandbox.path("out/odd-2/rejected.ndjson")).unwrap();
+    assert_eq!(rejected.lines().count(), 1, "the row of `u:00` stays: {rejected}");
+
+    let before = (contents(&sandbox.path("state")), contents(&sandbox.path("out")));
+    let again = call(&sandbox, &format!("state erase state {ERASE} --out out")).with_code(0).stdout;
+    assert!(again.starts_with("0 receipts") && again.contains("0 rows erased from 0 files"), "{again}");
+    assert_eq!(
+        (contents(&sandbox.path("state")), contents(&sandbox.path("out"))),
+        before,
+        "the same again does nothing"
+    );
+
+    // Erased from a campaign that is sent once ever: not contacted again. Another campaign begins anew.
+    sandbox.write("next.ndjson", triggers(0..5));
+    sandbox.run_on(&["next.ndjson"], "--state state --run-id next --as-of 2026-11-21T04:00:00Z").with_code(0);
+    let decisions = read_parquet(&sandbox.path("out/next/decisions.parquet"));
+    let fates = |campaign: &str| -> Vec<String> {
+        let of = decisions.iter().filter(|d| d["campaign_id"].as_deref() == Some(campaign));
+        of.map(|d| d["reason"].clone().or(d["outcome"].clone()).unwrap()).collect()
+    };
+    assert_eq!(fates("once")[..4], ["already_received"; 4].map(str::to_owned));
+    assert_eq!(fates("note")[..4], ["sent"; 4].map(str::to_owned));
+    let text = fs::read_to_string(sandbox.path("state/manifest.json")).unwrap();
+    assert!(text.contains("\"tombstones\""));
+    let key = retrigger::triggers::Recipient::external("u:0").key_hash();
+    assert!(!text.contains(&format!("{:032x}", key.0)), "the hash of a recipient is no secret");
+}
+
+#[test]
+fn a_second_erasure_amends_what_the_first_has_left() {
+    let sandbox = to_erase();
+    call(&sandbox, "state erase state --recipient external_user_id:u:0 --out out").with_code(0);
+    call(&sandbox, "state erase state --recipient braze_id:b1 --out out").with_code(0);
+    let all = call(&sandbox, "verify out/odd-0").with_code(0).stdout;
+    let amendment: Value =
+        serde_json::from_slice(&fs::read(sandbox.path("out/odd-0/amendment.json")).unwrap()).unwrap();
+    let decisions =
+        amendment["files"].as_array().unwrap().iter().find(|f| f["file"]["path"] == "decisions.parquet").unwrap();
+    assert_eq!(decisions["erased_rows"], 4, "two recipients, two campaigns: {all}");
+    let path = sandbox.path("out/odd-0/amendment.json");
+    let text = fs::read_to_string(&path).unwrap();
+    for (from, to, says) in [
+        ("\"erased_rows\": 4", "\"erased_rows\": 5", "not what it was amended from"),
+        ("\"odd-0\"", "\"odd-1\"", "is of another run"),
+        ("\"format\": 1", "\"format\": 9", "has format 9"),
+    ] {
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        call(&sandbox, "verify out/odd-0").with_code(1).says(says);
+    }
+    fs::remove_file(&path).unwrap();
+    call(&sandbox, "verify out/odd-0").with_code(1).says("decisions.parquet");
+}
+
+#[test]
+fn an_interrupted_erasure_is_named_and_finished_by_the_same_command() {
+    let sandbox = to_erase();
+    let whole = fs::read(sandbox.path("out/odd-0/decisions.parquet")).unwrap();
+    call(&sandbox, "state erase state --recipient external_user_id:u:0 --out out").with_code(0);
+    let amended = fs::read(sandbox.path("out/odd-0/decisions.parquet")).unwrap();
+    // As after a crash between the amendment and the rename.
+    fs::write(sandbox.path("out/odd-0/decisions.parquet"), whole).unwrap();
+    fs::write(sandbox.path("out/odd-0/decisions.parquet.amended"), &amended).unwrap();
+    call(&sandbox, "verify out/odd-0").with_code(1).says("was interrupted").says("state erase");
+    // As after a crash before the amendment.
+    fs::write(sandbox.path("out/odd-1/rejected.ndjson.amended"), "half").unwrap();
+    call(&sandbox, "state erase state --recipient external_user_id:u:0 --out out").with_code(0);
+    assert_eq!(fs::read(sandbox.path("out/odd-0/decisions.parquet")).unwrap(), amended);
+    for run in ["odd-0", "odd-1"] {
+        call(&sandbox, &format!("verify out/{run}")).with_code(0);
+    }
+}
+
+#[test]
+fn erasing_says_whom_it_cannot_read_and_what_it_cannot_reach() {
+    let sandbox = filled();
+    for words in ["--recipient xyzzy", "--recipient phone:1", "--recipient user_alias:x", "--recipient email:", ""] {
+        let ended = call(&sandbox, &format!("state erase state {words}")).with_code(2);
+        assert!(!ended.stderr.contains("xyzzy"), "{}", ended.stderr);
+    }
+    call(&sandbox, "state erase state --recipients absent.csv").with_code(1).says("absent.csv");
+    call(&sandbox, "state erase state --recipient email:a@x --out nowhere").with_code(1).says("does not exist");
+    let said = call(&sandbox, "state erase state --recipient external_user_id:u:0").with_code(0).stdout;
+    assert!(said.contains("give `--out` for them"), "{said}");
+    let file = fs::OpenOptions::new().write(true).open(sandbox.path("out/.retrigger/lock")).unwrap();
+    file.try_lock().unwrap();
+    call(&sandbox, "state erase state --recipient external_user_id:u:4 --out out").with_code(75);
+    drop(file);
+    // A run that is committed and not yet published would bring the rows back.
+    let manifest: Value = serde_json::from_slice(&fs::read(sandbox.path("state/manifest.json")).unwrap()).unwrap();
+    let staged = manifest["publication"]["staged"].as_str().unwrap();
+    let published = manifest["publication"]["published"].as_str().unwrap();
+    fs::create_dir_all(sandbox.path("out.staging")).unwrap();
+    fs::rename(published, staged).unwrap();
+    call(&sandbox, "state erase state --recipient external_user_id:u:4").with_code(1).says("not yet published");
+    call(&sandbox, "state erase state --recipient external_user_id:u:24 --out out").with_code(0);
+    assert!(Path::new(published).exists());
+    assert_eq!(mentions(&sandbox, &["state", "out"], &["\"u:24\""]), Vec::<String>::new());
 }

@@ -3,6 +3,7 @@
 //! Whatever changes a state here goes the way of a run: staged beside what is there, committed by the next manifest.
 
 mod compact;
+mod erase;
 mod import;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use compact::{CompactSettings, Compacted, compact, rules};
+pub use erase::{EraseSettings, ErasedFrom, erase};
 pub use import::{ImportSettings, Imported, import};
 
 use super::out::wait_for;
