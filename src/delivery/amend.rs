@@ -103,8 +103,7 @@ fn open_table(source: File) -> Result<(ParquetRecordBatchReader, Compression), S
         Codec::GZIP(_) => Some(Compression::Gzip),
         _ => None,
     });
-    let rows = usize::try_from(MESSAGE_GROUP_ROWS).unwrap_or(usize::MAX);
-    let reader = builder.with_batch_size(rows).build().map_err(|e| e.to_string())?;
+    let reader = builder.with_batch_size(MESSAGE_GROUP_ROWS).build().map_err(|e| e.to_string())?;
     Ok((reader, compression.unwrap_or(Compression::None)))
 }
 

@@ -1,6 +1,7 @@
 //! What a state forgets, and what it keeps.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::RecordBatch;
 use tempfile::TempDir;
@@ -10,7 +11,8 @@ use super::rows::{RowsBuilder, SortColumns};
 use super::*;
 use crate::ids::BUCKETS;
 use crate::pipeline::{ReceiptSource, StoredOutcome};
-use crate::storage::RealDisk;
+use crate::storage::testing::FailingDisk;
+use crate::storage::{Disk, RealDisk};
 use crate::triggers::{Micros, Recipient, RecipientKind};
 
 const DAY: Micros = 86_400_000_000;
@@ -227,4 +229,133 @@ fn compaction_makes_one_file_of_many_and_loses_nothing_by_itself() {
     assert_eq!(place.compact(&Retention::default()), Some(0));
     assert_eq!((place.state.manifest().files.len(), place.days("week")), (1, before));
     assert_eq!(place.state.manifest().changes[0].kind, ChangeKind::Compact);
+}
+
+/// A disk of which the steps from the n-th on fail, and whether it came to that.
+fn failing_after(steps: usize) -> (Arc<dyn Disk>, Arc<AtomicUsize>) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&seen);
+    let disk = FailingDisk::new(move |_, _| counter.fetch_add(1, Ordering::SeqCst) >= steps);
+    (Arc::new(disk), seen)
+}
+
+type Change = fn(&mut State) -> Result<()>;
+
+fn compaction(state: &mut State) -> Result<()> {
+    let staged = state.stage_compaction(&rules(&[("week", days(7), false)], 500))?.expect("something to do");
+    state.commit(staged, None)
+}
+
+fn import(state: &mut State) -> Result<()> {
+    let mut delta = state.delta("import");
+    with_receipt(("z", "new", 3, SENT), |receipt| delta.push(receipt))?;
+    let staged = state.stage_import(delta, vec!["digest".to_owned()])?;
+    state.commit(staged, None)
+}
+
+fn erasure(state: &mut State) -> Result<()> {
+    let recipients = [Recipient::external("a").key_hash()].into();
+    let staged = state.stage_erasure(&recipients, [1, 2])?.expect("somebody to erase");
+    state.commit(staged, None)
+}
+
+#[test]
+fn every_change_that_fails_at_any_step_is_all_or_nothing_and_keeps_the_publication() {
+    for (change, before, after) in [(compaction as Change, 8, 3), (import as Change, 8, 9), (erasure as Change, 8, 5)] {
+        let mut committed = 0;
+        for steps in 0.. {
+            let temp = TempDir::new().unwrap();
+            let path = temp.path().join("state");
+            let mut place = Place { state: State::init(Arc::new(RealDisk), &path, 7).unwrap(), _temp: temp };
+            let loaded = [("week", days(7), false), ("once", Window::Never, false)];
+            let old = [("a", "week", 1, SENT), ("b", "week", 2, SENT), ("c", "week", 3, SENT), ("a", "once", 1, SENT)];
+            place.run(&old, &rules(&loaded, 4));
+            place.run(&old[..2], &rules(&loaded, 4));
+            let mut delta = place.state.delta("last");
+            [("b", "once", 9, SENT), ("c", "once", 9, SENT)]
+                .iter()
+                .for_each(|fact| with_receipt(*fact, |receipt| delta.push(receipt)).unwrap());
+            let staged = place.state.stage(delta, record("last"), &rules(&loaded, 4)).unwrap();
+            let text = |text: &str| text.to_owned();
+            let publication = Publication {
+                run_id: text("last"),
+                staged: text("s"),
+                published: text("p"),
+                manifest: serde_json::value::RawValue::from_string(text("{}")).unwrap(),
+            };
+            place.state.commit(staged, Some(publication)).unwrap();
+            let Place { state, _temp } = place;
+            drop(state);
+            let (disk, seen) = failing_after(steps + 1);
+            let result = State::open(disk, &path).and_then(|mut state| change(&mut state));
+            let state = State::open(Arc::new(RealDisk), &path).unwrap();
+            state.verify().unwrap();
+            let receipts = state.summary().receipts;
+            assert!(receipts == before || receipts == after, "{steps} steps: {receipts}");
+            assert!(result.is_err() || receipts == after, "{steps} steps");
+            assert_eq!(state.manifest().publication.as_ref().unwrap().run_id, "last");
+            let names = std::fs::read_dir(&path).unwrap().count();
+            assert_eq!(names, state.manifest().files.len() + 2, "nothing is left over");
+            committed += usize::from(receipts == after);
+            if seen.load(Ordering::SeqCst) <= steps + 1 {
+                break;
+            }
+        }
+        assert!(committed > 1, "also where only the removal of old files fails");
+    }
+}
+
+#[test]
+fn a_fork_that_fails_at_any_step_leaves_what_the_next_one_takes_over() {
+    for steps in 1.. {
+        let mut place = Place::new();
+        place.run(&[("a", "week", 1, SENT)], &rules(&[("week", days(7), false)], 4));
+        let (from, to) = (place.state.dir().to_owned(), place._temp.path().join("fork"));
+        let Place { state, _temp } = place;
+        drop(state);
+        let (disk, seen) = failing_after(steps);
+        let forked = State::open(disk, &from).and_then(|state| state.fork(&to, 9).map(drop));
+        let is_there = State::open(Arc::new(RealDisk), &to).is_ok();
+        assert!(forked.is_err() || is_there);
+        let original = State::open(Arc::new(RealDisk), &from).unwrap();
+        if !is_there {
+            drop(original.fork(&to, 9).unwrap());
+        }
+        let fork = State::open(Arc::new(RealDisk), &to).unwrap();
+        fork.verify().unwrap();
+        assert_eq!((fork.summary().receipts, fork.manifest().generation), (1, 0));
+        assert_eq!(fork.manifest().state_id, format!("{:032x}", 9));
+        if seen.load(Ordering::SeqCst) <= steps {
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_erased_recipient_leaves_a_tombstone_where_a_campaign_is_sent_once_or_nobody_knows() {
+    let mut place = Place::new();
+    let loaded = [("week", days(7), false), ("once", Window::Never, false)];
+    let facts = [("a", "week", 1, SENT), ("a", "once", 1, SENT), ("b", "once", 1, SENT), ("c", "once", 1, CONTROL)];
+    place.run(&facts, &rules(&loaded, 4));
+    import(&mut place.state).unwrap();
+    let key = |who: &'static str| Recipient::external(who).key_hash();
+    let staged = place.state.stage_erasure(&["a", "c", "z", "nobody"].map(key).into(), [1, 2]).unwrap().unwrap();
+    assert_eq!(staged.removed(), 4);
+    place.state.commit(staged, None).unwrap();
+    place.state.verify().unwrap();
+    let stones = place.state.tombstones();
+    let left: Vec<_> = ["a", "b", "c", "z"]
+        .into_iter()
+        .flat_map(|who| ["week", "once", "new"].map(|campaign| (who, campaign)))
+        .filter(|(who, campaign)| stones.contain(campaign, key(who)))
+        .collect();
+    assert_eq!(left, [("a", "once"), ("z", "new")], "an enrolment in control is no receipt");
+    let secret = place.state.manifest().erased.clone().unwrap().key;
+    assert!(place.state.stage_erasure(&[key("a")].into(), [3, 4]).unwrap().is_none(), "nothing more to do");
+    let staged = place.state.stage_erasure(&[key("b")].into(), [3, 4]).unwrap().unwrap();
+    place.state.commit(staged, None).unwrap();
+    let erased = place.state.manifest().erased.clone().unwrap();
+    assert_eq!((erased.key, erased.tombstones.len()), (secret, 3), "the key stays, and so do earlier tombstones");
+    assert!(place.state.tombstones().contain("once", key("a")));
+    assert_eq!(place.floor("week"), None, "an erasure raises no floor");
 }

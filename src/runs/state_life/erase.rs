@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use serde_json::Value;
 
 use super::open_state;
@@ -165,7 +166,10 @@ impl Erased for Names {
 
     /// A rejected row names nobody for certain: it goes where one of the ids stands in it.
     fn rejected(&self, line: &Value) -> bool {
-        let Some(raw) = line["raw"].as_str() else { return self.mentioned_in(line) };
+        let packed = line["raw_base64"].as_str();
+        let unpacked = packed.and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
+        let unpacked = unpacked.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let Some(raw) = line["raw"].as_str().or(unpacked.as_deref()) else { return self.mentioned_in(line) };
         match serde_json::from_str::<Value>(raw) {
             Ok(row) => self.mentioned_in(&row),
             Err(_) => self.is_word_of(raw),
@@ -196,6 +200,8 @@ mod tests {
         let rejected = |raw: &str| names.rejected(&serde_json::json!({ "raw": raw }));
         assert!(rejected(r#"{"external_user_id":"u1"}"#) && rejected(r#"{"a":[{"b":" ADA@x.org"}]}"#));
         assert!(rejected("not json u1,") && rejected("Ada@X.org broken"));
+        let packed = base64::engine::general_purpose::STANDARD.encode(b"u1 \xff");
+        assert!(names.rejected(&serde_json::json!({ "raw_base64": packed })));
         for other in [r#"{"external_user_id":"u10"}"#, r#"{"text":"u1 is here"}"#, "u10 not json", "xada@x.orgy"] {
             assert!(!rejected(other), "{other}");
         }

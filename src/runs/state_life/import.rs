@@ -77,6 +77,7 @@ pub fn import(disk: &Arc<dyn Disk>, settings: &ImportSettings) -> Result<Importe
     if let Some(change) = state.manifest().change(&id) {
         return Ok(Imported { receipts: 0, bad: 0, faults: vec![], generation: change.generation, again: true });
     }
+    refuse_twins(&digests)?;
     refuse_known(&state, &digests)?;
     let mut collector = Collector { delta: state.delta(&id), rows: 0, bad: 0, faults: Vec::new(), now: settings.now };
     source.read(&mut collector)?;
@@ -104,8 +105,23 @@ fn identity(settings: &ImportSettings, digests: &[(String, Digest)]) -> String {
     format!("import-{}", &Digest::of(config.to_string().as_bytes()).to_string()[..16])
 }
 
+/// Every empty file is the same.
+fn is_empty(digest: Digest) -> bool {
+    digest == Digest::of(&[])
+}
+
+fn refuse_twins(digests: &[(String, Digest)]) -> Result<()> {
+    for (index, (name, digest)) in digests.iter().enumerate() {
+        if let Some((twin, _)) = digests[..index].iter().find(|(_, other)| other == digest && !is_empty(*digest)) {
+            let error = Error::new(Kind::Input, format!("`{twin}` and `{name}` hold the same bytes"));
+            return Err(error.hint("leave one of them out: its receipts would count twice"));
+        }
+    }
+    Ok(())
+}
+
 fn refuse_known(state: &State, digests: &[(String, Digest)]) -> Result<()> {
-    let known = digests.iter().filter_map(|(name, digest)| {
+    let known = digests.iter().filter(|(_, digest)| !is_empty(*digest)).filter_map(|(name, digest)| {
         let change = state.manifest().import_of(&digest.to_string())?;
         Some(Fault::new(name.clone(), format!("was imported as generation {}", change.generation)))
     });
