@@ -3,7 +3,8 @@
 //! ```text
 //! STATE/lock                               permanent, empty; locked while a process has the state open
 //!       manifest.json                      what the state consists of (`manifest.rs`)
-//!       receipts-<generation>-<n>.parquet  sorted receipts (`rows.rs`, `write.rs`): a base and at most 8 deltas
+//!       receipts-<generation>-<n>.parquet  sorted receipts (`rows.rs`, `write.rs`): a base and at most 8 deltas; of a
+//!                                          fork, what it began with is `receipts-0-0.parquet`
 //!       manifest.json.next, scratch-*      only while a run is under way, or after a crash
 //! ```
 //!
@@ -15,7 +16,7 @@
 //! 2. [`State::commit`]: write `manifest.json.next`, sync it.
 //! 3. Rename it to `manifest.json`.
 //! 4. Sync the folder. **Committed.**
-//! 5. Remove the files that were merged into the new one.
+//! 5. Remove the files that were merged into the new one. What a sieve kept out of it (`retention.rs`) is gone with them.
 //!
 //! A crash before 3 leaves the old manifest and files it does not name; the next [`State::open`] removes them. A
 //! crash between 3 and 4 leaves the old manifest or the new one, whatever the disk kept, and both name only durable
@@ -24,6 +25,16 @@
 //! or hands out the manifest: after a killed commit the rename may be seen without being durable. A failure in 3 or 4
 //! leaves open which manifest counts: this process may then neither stage nor commit again, and only the next open
 //! tells.
+//!
+//! # Changes that no run makes
+//!
+//! An import, a compaction and an erasure go the same way, and there is no other: a new receipt file, the next manifest,
+//! and only then are the files removed that it replaces. So they form the same chain, crash as a run does, and are known
+//! to every output folder's fence. They differ in two things. The manifest lists them in `changes` instead of `runs`. And
+//! they keep the publication of the newest run, since that run may not have been moved yet; only a run replaces it.
+//!
+//! A fork is the commit of another state: its one file is durable before its manifest, generation 0 of a chain of its own,
+//! is renamed into place. What a crash before that leaves in the new folder counts as empty. The forked state is only read.
 //!
 //! # Publication
 //!
