@@ -47,12 +47,13 @@ impl State {
 
     fn refuse_own_folder(&self, out: &Path) -> Result<()> {
         let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if out.is_dir() || !folder.is_dir() {
-            let what = if out.is_dir() { "is a folder" } else { "lies in a folder that does not exist" };
+        let is_dir = |path: &Path| self.disk.metadata(path).is_ok_and(|found| found.is_dir);
+        if is_dir(out) || !is_dir(folder) {
+            let what = if is_dir(out) { "is a folder" } else { "lies in a folder that does not exist" };
             let error = Error::new(Kind::Output, format!("cannot export to `{}`: it {what}", out.display()));
             return Err(error.hint("give `--out` the name of a file in a folder that is there"));
         }
-        match (folder.canonicalize(), self.dir.canonicalize()) {
+        match (self.disk.canonicalize(folder), self.disk.canonicalize(&self.dir)) {
             (Ok(folder), Ok(own)) if folder == own => {
                 let summary = format!("cannot export to `{}`: that is the state's own folder", out.display());
                 Err(Error::new(Kind::Output, summary).hint("give `--out` a file elsewhere"))
