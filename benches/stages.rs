@@ -22,7 +22,7 @@ use retrigger::pipeline::{
     DeliverySink, Execution, LinesFile, Memory, PhaseClock, Rules, Schemas, StoredOutcome, Table, TriggerSource,
 };
 use retrigger::runs::{RunSettings, run};
-use retrigger::state::{Receipt, RunRecord, State, Window};
+use retrigger::state::{CampaignRule, Receipt, Retention, RunRecord, State, Window};
 use retrigger::storage::RealDisk;
 use retrigger::triggers::{Recipient, RecipientKind};
 use tempfile::TempDir;
@@ -339,8 +339,9 @@ fn add_run(state: &mut State, run_id: &str, recipients: std::ops::Range<u64>) {
         out: String::new(),
         inputs: Vec::new(),
     };
-    let windows = [("campaign-0".to_owned(), Window::Never)].into();
-    let staged = state.stage(delta, record, &windows).expect("staged");
+    let rule = CampaignRule { window: Window::Never, assigns: false };
+    let retention = Retention { campaigns: [("campaign-0".to_owned(), rule)].into(), horizon: None };
+    let staged = state.stage(delta, record, &retention).expect("staged");
     state.commit(staged, None).expect("committed");
 }
 

@@ -1,13 +1,12 @@
 //! A state whose files were damaged is refused, or read as it was.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use retrigger::error::{Kind, Result};
 use retrigger::ids::{BUCKETS, Digest, DispatchId};
 use retrigger::pipeline::{ReceiptSource, StoredOutcome};
-use retrigger::state::{Receipt, RunRecord, State, Window};
+use retrigger::state::{CampaignRule, Receipt, Retention, RunRecord, State, Window};
 use retrigger::storage::RealDisk;
 use retrigger::triggers::{Recipient, RecipientKind};
 
@@ -101,8 +100,9 @@ fn commit(state: &mut State, run_id: &str, numbers: std::ops::Range<u64>) -> Res
             trigger_hash: (number % 5 == 0).then_some(number),
         })?;
     }
-    let windows = BTreeMap::from(["stock", "viewed"].map(|id| (id.to_owned(), Window::Seconds(86_400))));
-    let staged = state.stage(delta, record(run_id), &windows)?;
+    let rule = CampaignRule { window: Window::Seconds(86_400), assigns: true };
+    let retention = Retention { campaigns: ["stock", "viewed"].map(|id| (id.to_owned(), rule)).into(), horizon: None };
+    let staged = state.stage(delta, record(run_id), &retention)?;
     state.commit(staged, None)
 }
 

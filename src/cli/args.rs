@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::state_args::StateArgs;
+
 /// High-throughput batch trigger processor: bulk trigger files in, exactly-once delivery batches out.
 #[derive(Debug, Parser)]
 #[command(name = "retrigger", version, about, max_term_width = 110)]
@@ -30,7 +32,7 @@ pub enum Command {
     Discard(EndArgs),
     /// Re-read a published run and compare it with its manifest
     Verify(VerifyArgs),
-    /// Make or look at the receipts of earlier runs
+    /// Make, look at and look after the receipts of earlier runs
     State(StateArgs),
 }
 
@@ -307,27 +309,4 @@ pub struct EndArgs {
 pub struct VerifyArgs {
     /// A published run: the folder with `manifest.json`
     pub run_dir: PathBuf,
-}
-
-#[derive(Debug, ClapArgs)]
-pub struct StateArgs {
-    #[command(subcommand)]
-    pub command: StateCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum StateCommand {
-    /// Make an empty state: nobody has received anything
-    Init {
-        /// A folder that is missing or empty
-        dir: PathBuf,
-    },
-    /// What a state holds
-    Show {
-        /// The state's folder
-        dir: PathBuf,
-        /// Print as JSON
-        #[arg(long)]
-        json: bool,
-    },
 }

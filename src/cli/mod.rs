@@ -2,8 +2,11 @@
 
 mod args;
 mod print;
+mod print_state;
 mod progress;
 mod settings;
+mod state;
+mod state_args;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -17,13 +20,12 @@ use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use args::{Args, Command, EndArgs, RenderArgs, RunArgs, StateCommand, VerifyArgs};
+use args::{Args, Command, EndArgs, RenderArgs, RunArgs, VerifyArgs};
 use progress::ShownProgress;
 
 use crate::error::{Error, Kind, Result};
 use crate::interrupt::Interrupt;
 use crate::runs;
-use crate::state::State;
 use crate::storage::{Disk, RealDisk};
 
 /// Parses the command line, does what it says, and returns the exit code of design section 8.
@@ -57,7 +59,7 @@ fn dispatch(args: Args) -> Result<u8> {
         Command::Commit(args) => end(&args, runs::commit_held),
         Command::Discard(args) => end(&args, runs::discard_held),
         Command::Verify(args) => verify(&args),
-        Command::State(args) => state(&args.command),
+        Command::State(args) => state::run(&args.command),
     }
 }
 
@@ -112,23 +114,6 @@ fn render(args: &RenderArgs) -> Result<u8> {
     let rendered = runs::render(&settings::render(args)?)?;
     print::out(&rendered.text)?;
     Ok(u8::from(rendered.stopped))
-}
-
-fn state(command: &StateCommand) -> Result<u8> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    match command {
-        StateCommand::Init { dir } => {
-            let state = State::init(disk, dir, random_id())?;
-            print::out(&format!("state {} created in {}\n", state.manifest().state_id, dir.display()))?;
-        }
-        StateCommand::Show { dir, json } => show(disk, dir, *json)?,
-    }
-    Ok(0)
-}
-
-fn show(disk: Arc<dyn Disk>, dir: &Path, json: bool) -> Result<()> {
-    let overview = State::open(disk, dir)?.summary();
-    print::out(&if json { print::overview_json(&overview)? } else { print::overview(&overview) })
 }
 
 fn now_micros() -> i64 {

@@ -8,8 +8,6 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{ByWord, Counts};
 use crate::runs::{Checked, Ended, Finished, RunOutcome, Summary, Verified};
-use crate::state;
-use crate::triggers::format_micros;
 
 /// Writes to standard output; a reader that has gone away is not an error.
 pub fn out(text: &str) -> Result<()> {
@@ -211,49 +209,18 @@ pub fn checked(checked: &Checked) -> String {
 /// A run that is what its manifest says.
 pub fn verified(verified: &Verified) -> String {
     let manifest = &verified.manifest;
-    let bytes = manifest.files.iter().map(|f| f.bytes).sum();
+    let bytes = verified.files.iter().map(|f| f.bytes).sum();
+    let erased = match verified.erased_rows {
+        0 => String::new(),
+        rows => format!("; {} rows were erased since, as `amendment.json` says", count_text(rows)),
+    };
     format!(
-        "run {}: {} files, {}, {} triggers: all there and unchanged, and the ledger balances\n",
+        "run {}: {} files, {}, {} triggers: all there and unchanged, and the ledger balances{erased}\n",
         manifest.run_id,
-        manifest.files.len(),
+        verified.files.len(),
         bytes_text(bytes),
         count_text(manifest.ledger.total.triggers)
     )
-}
-
-/// What a state holds, as JSON.
-pub fn overview_json(overview: &state::Summary) -> Result<String> {
-    serde_json::to_string_pretty(overview)
-        .map(|text| text + "\n")
-        .map_err(|e| Error::new(Kind::Internal, "cannot print the state").caused_by(e))
-}
-
-/// What a state holds.
-pub fn overview(overview: &state::Summary) -> String {
-    let time = |at: Option<i64>| at.map_or_else(|| "-".to_owned(), format_micros);
-    let mut text = format!("state {}, generation {}\n", overview.state_id, overview.generation);
-    let _ = writeln!(
-        text,
-        "  receipts  {} in {} files, {}",
-        count_text(overview.receipts),
-        overview.files,
-        bytes_text(overview.bytes)
-    );
-    let _ = writeln!(
-        text,
-        "  oldest    {}\n  newest    {}\n  runs      {}",
-        time(overview.oldest),
-        time(overview.newest),
-        overview.runs
-    );
-    for (id, campaign) in &overview.campaigns {
-        let window = match campaign.largest_window {
-            state::Window::Never => "never".to_owned(),
-            state::Window::Seconds(seconds) => format!("{seconds} s"),
-        };
-        let _ = writeln!(text, "  {id}: {} receipts, largest window {window}", count_text(campaign.receipts));
-    }
-    text
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::interrupt::Interrupt;
 use crate::pipeline::Memory;
 use crate::runs::{CheckSettings, Guards, MaxBad, RenderSettings, RenderWhat, RunSettings, StateUse};
 use crate::templates::{Escape, OnMissing};
-use crate::triggers::{EpochUnit, MICROS_PER_SECOND, Micros, TimeReader};
+use crate::triggers::{EpochUnit, MICROS_PER_SECOND, Micros, Recipient, RecipientKind, TimeReader};
 
 /// Bytes of one NDJSON split. Small, since what a split writes is held in memory and a line of two bytes is a rejected row.
 const SPLIT_BYTES: u64 = 1 << 20;
@@ -62,6 +62,7 @@ pub fn run(args: &RunArgs, now: Micros, new_state_id: u128) -> Result<RunSetting
         clock,
         as_of: as_of.unwrap_or(now),
         as_of_given: as_of.is_some(),
+        now,
         max_age_micros: max_age.map(|age| age.as_secs() as i64 * MICROS_PER_SECOND),
         since,
         until,
@@ -149,7 +150,8 @@ fn delivery(args: &RunArgs) -> DeliveryOptions {
     DeliveryOptions { format, compression, batch_size: args.batch_size }
 }
 
-fn time(times: &TimeReader, flag: &str, text: &str) -> Result<Micros> {
+/// The instant of a flag.
+pub fn time(times: &TimeReader, flag: &str, text: &str) -> Result<Micros> {
     times.text(text).map_err(|wrong| usage(format!("`{flag} {text}`: expected {}", wrong.expected)))
 }
 
@@ -158,7 +160,8 @@ pub fn wait_lock(text: &str) -> Result<Duration> {
     duration("--wait-lock", text)
 }
 
-fn duration(flag: &str, text: &str) -> Result<Duration> {
+/// The duration of a flag.
+pub fn duration(flag: &str, text: &str) -> Result<Duration> {
     parse_duration_seconds(text).map(Duration::from_secs).map_err(|why| usage(format!("`{flag}`: {why}")))
 }
 
@@ -191,7 +194,8 @@ fn max_change(text: &str) -> Result<f64> {
         .ok_or_else(|| usage(format!("`--max-change {text}`: expected percentage points such as `5%`")))
 }
 
-fn max_bad(text: &str) -> Result<MaxBad> {
+/// `--max-bad`.
+pub fn max_bad(text: &str) -> Result<MaxBad> {
     let wrong = || usage(format!("`--max-bad {text}`: expected a number such as `100` or a share such as `0.5%`"));
     match text.strip_suffix('%') {
         Some(share) => match share.parse::<f64>() {
@@ -262,7 +266,8 @@ fn mapping_file(path: &Path) -> Result<MappingFile> {
     serde_json::from_str(&text).map_err(wrong)
 }
 
-fn input(args: &InputArgs) -> Result<InputOptions> {
+/// How input is read.
+pub fn input(args: &InputArgs) -> Result<InputOptions> {
     let file = args.mapping.as_deref().map(mapping_file).transpose()?.unwrap_or_default();
     let columns = columns(args, file.map)?;
     let body = args.body.clone().or(file.body);
@@ -319,6 +324,28 @@ fn properties(flag: &[String], file: Option<PropertiesInFile>) -> Result<Propert
         ([], Some(PropertiesInFile::Columns(names))) => Ok(PropertiesFrom::Columns(names)),
         (names, _) => Ok(PropertiesFrom::Columns(names.to_vec())),
     }
+}
+
+/// `--recipient KIND:ID`; an alias is `user_alias:LABEL:NAME`, with the label up to the first colon.
+pub fn recipient(text: &str) -> Result<Recipient<'static>> {
+    let named = text.split_once(':').and_then(|(kind, id)| Some((RecipientKind::from_code(kind)?, id)));
+    let owned = |id: &str| Some(id.to_owned()).filter(|id| !id.trim().is_empty());
+    let recipient = named.and_then(|(kind, id)| match kind {
+        RecipientKind::ExternalUserId => owned(id).map(Recipient::external),
+        RecipientKind::BrazeId => owned(id).map(Recipient::braze),
+        RecipientKind::Email => owned(id).map(Recipient::email),
+        RecipientKind::UserAlias => {
+            let (label, name) = id.split_once(':')?;
+            Some(Recipient::alias(owned(name)?, label.to_owned()))
+        }
+    });
+    // What was typed may be a person's id: it is not repeated.
+    recipient.ok_or_else(|| {
+        usage("`--recipient`: expected KIND:ID").hint(
+            "such as `external_user_id:ada`, `braze_id:…`, `email:ada@example.org` or `user_alias:LABEL:NAME`; a label \
+             with a colon goes into a `--recipients` table",
+        )
+    })
 }
 
 fn zone(name: Option<&str>) -> Result<TimeZone> {

@@ -9,6 +9,7 @@
 //! piece is one row group, of at most [`MESSAGE_GROUP_ROWS`] rows (decisions: [`LEDGER_GROUP_ROWS`]) and, save for a
 //! single larger row, [`GROUP_TEXT_BYTES`] of text; no name of a channel or a run leaves its folder.
 
+mod amend;
 mod columns;
 mod files;
 mod json_lines;
@@ -23,11 +24,12 @@ mod tests;
 mod verify;
 mod written;
 
+pub use amend::{Erased, amend};
 pub use memory::InMemory;
 pub use names::{MAX_SEGMENT_BYTES, path_segment};
 pub use options::{ChannelSpec, Compression, DeliveryOptions, Format};
 pub use pieces::{GROUP_TEXT_BYTES, LEDGER_GROUP_ROWS, MESSAGE_GROUP_ROWS, Piece};
 pub use run_folder::RunFolder;
 pub use tables::Encoded;
-pub use verify::verify_files;
+pub use verify::{AMENDMENT, verify_files};
 pub use written::{FileKind, WrittenFile};

@@ -18,7 +18,6 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{InputFormat, InputOptions};
 use crate::error::{Error, Fault, IoContext, Kind, Result};
 use crate::ids::Digest;
-use crate::interrupt::Interrupt;
 
 /// The argument that means standard input.
 pub(super) const STDIN: &str = "-";
@@ -90,11 +89,11 @@ impl InputFile {
     /// The fingerprint: XXH3-128 of the original's content (of standard input: of what was read).
     ///
     /// # Errors
-    /// The file cannot be read, or a request to stop came.
-    pub fn digest(&self, interrupt: &Interrupt) -> Result<Digest> {
+    /// The file cannot be read.
+    pub fn digest(&self) -> Result<Digest> {
         match self.known_digest {
             Some(digest) => Ok(digest),
-            None => digest_of(&self.path, interrupt),
+            None => digest_of(&self.path).at(Kind::Input, "read", &self.path),
         }
     }
 
@@ -109,18 +108,12 @@ impl InputFile {
     }
 }
 
-fn digest_of(path: &Path, interrupt: &Interrupt) -> Result<Digest> {
-    let open = || -> io::Result<(File, u64)> {
-        let file = File::open(path)?;
-        let bytes = file.metadata()?.len();
-        Ok((file, bytes))
-    };
-    let (file, bytes) = open().at(Kind::Input, "read", path)?;
+fn digest_of(path: &Path) -> io::Result<Digest> {
+    let file = File::open(path)?;
     let mut hasher = Xxh3::new();
-    let mut buffer = vec![0; DIGEST_READ_BYTES.min(bytes as usize + 1)];
+    let mut buffer = vec![0; DIGEST_READ_BYTES.min(file.metadata()?.len() as usize + 1)];
     let mut position = 0;
     loop {
-        interrupt.check()?;
         match file.read_at(&mut buffer, position) {
             Ok(0) => return Ok(Digest(hasher.digest128())),
             Ok(read) => {
@@ -128,7 +121,7 @@ fn digest_of(path: &Path, interrupt: &Interrupt) -> Result<Digest> {
                 position += read as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::io(Kind::Input, "read", path, error)),
+            Err(error) => return Err(error),
         }
     }
 }

@@ -124,7 +124,8 @@ impl Inputs {
     /// # Errors
     /// A file cannot be read.
     pub fn digests(&self) -> Result<Vec<Digest>> {
-        self.files.iter().map(|file| file.digest(&self.interrupt)).collect()
+        let digest = |file: &InputFile| self.interrupt.check().and_then(|()| file.digest());
+        self.files.iter().map(digest).collect()
     }
 
     /// Whether any row can have attributes: text may, Parquet where it has the column.

@@ -2,7 +2,7 @@
 
 use super::rules::Rules;
 use crate::campaigns::{Campaign, Status};
-use crate::eligibility::Clock;
+use crate::eligibility::{Clock, Reeligibility};
 use crate::triggers::{MICROS_PER_SECOND, Micros, Reason, Rejection, Trigger};
 
 /// A trigger may lie this far after as-of.
@@ -24,7 +24,8 @@ pub enum Standing {
     },
 }
 
-/// Applies `rejected` > `out_of_scope` > `duplicate_recipient` > `paused` > `excluded` > `too_late` > `history_expired`.
+/// Applies `rejected` > `out_of_scope` > `duplicate_recipient` > `paused` > `excluded` > `too_late` > `history_expired`, and what
+/// is left of erased recipients.
 pub fn classify(rules: &Rules, trigger: &Trigger<'_>) -> Standing {
     let Some(number) = rules.numbers.get(trigger.campaign_id.as_ref()).copied() else {
         return without_campaign(rules, &trigger.campaign_id);
@@ -78,8 +79,13 @@ fn settled(rules: &Rules, number: u16, trigger: &Trigger<'_>, at: Micros) -> Opt
         Some(Reason::Excluded)
     } else if is_too_late(rules, campaign, at) {
         Some(Reason::TooLate)
-    } else if is_before_history(rules, number, campaign, at) {
+    } else if is_before_history(rules, number, trigger, at) {
         Some(Reason::HistoryExpired)
+    } else if campaign.reeligibility == Reeligibility::Never
+        && rules.erased.contain(&campaign.id, trigger.recipient.key_hash())
+    {
+        // Ahead of control, where nobody is who has received the campaign.
+        Some(Reason::AlreadyReceived)
     } else {
         None
     }
@@ -91,9 +97,12 @@ fn is_too_late(rules: &Rules, campaign: &Campaign, at: Micros) -> bool {
     limits.into_iter().flatten().min().is_some_and(|limit| at < rules.as_of.saturating_sub(limit))
 }
 
-/// Whether a receipt that would decide this trigger may have been dropped from the state.
-fn is_before_history(rules: &Rules, number: u16, campaign: &Campaign, at: Micros) -> bool {
-    let at = if rules.clock == Clock::Run { rules.as_of } else { at };
-    let floor = rules.history_floors.get(usize::from(number)).copied().flatten();
-    floor.is_some_and(|floor| campaign.reeligibility.looks_back_to(at) < floor)
+/// Whether a receipt that would decide this trigger may have been dropped from the state: one inside the window, or that of
+/// an earlier trigger with the same id, which was received at most [`FUTURE_MICROS`] before it was triggered.
+fn is_before_history(rules: &Rules, number: u16, trigger: &Trigger<'_>, at: Micros) -> bool {
+    let Some(floor) = rules.history_floors.get(usize::from(number)).copied().flatten() else { return false };
+    let receipt_at = if rules.clock == Clock::Run { rules.as_of } else { at };
+    let reeligibility = rules.campaigns.loaded[usize::from(number)].reeligibility;
+    let is_old_id = trigger.trigger_id.is_some() && at < floor.saturating_add(FUTURE_MICROS);
+    is_old_id || reeligibility.looks_back_to(receipt_at) < floor
 }

@@ -26,7 +26,7 @@ mod verdicts;
 mod windows;
 
 pub use execute::{Executed, Execution, PhaseClock, Progress, execute};
-pub use keys::SplitKeys;
+pub use keys::{SplitKeys, id_hash};
 pub use ledger::{ByWord, Counts, Ledger};
 pub use memory::{Memory, Spill};
 pub use render::Receipt;

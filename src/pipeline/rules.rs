@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
 use crate::campaigns::Campaigns;
-use crate::eligibility::{Clock, KeyRule};
+use crate::eligibility::{Clock, KeyRule, Tombstones};
 use crate::ids::{KeyHash, TextHasher};
 use crate::triggers::Micros;
 
@@ -33,6 +33,8 @@ pub struct Rules {
     pub default_time_is_as_of: bool,
     /// Recipients of the `--exclude` table.
     pub excluded: HashSet<KeyHash>,
+    /// Erased recipients who have received a campaign that is sent once ever.
+    pub erased: Tombstones,
     /// Per campaign number: the instant before which receipts are no longer kept.
     pub history_floors: Vec<Option<Micros>>,
     /// Names of the carried columns.
@@ -57,6 +59,7 @@ impl Rules {
             until: None,
             default_time_is_as_of: false,
             excluded: HashSet::new(),
+            erased: Tombstones::default(),
             carry: Vec::new(),
             record_only: false,
         }

@@ -11,16 +11,15 @@
 //!
 //! Without a state the rename (4) commits. A failed sync ends the process's attempt; nothing is retried in place.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::manifest::RunManifest;
 use super::out::{OutFolder, SeenGeneration};
 use super::plan::Plan;
-use crate::eligibility::Reeligibility;
+use super::state_life;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::pipeline::{Receipt, ReceiptSink};
-use crate::state::{self, Delta, Publication, RunRecord, StagedGeneration, State, Window};
+use crate::state::{self, Delta, Publication, Retention, RunRecord, StagedGeneration, State};
 use crate::storage::Disk;
 
 /// Writes the run's manifest into its staged folder and makes it durable: step 1.
@@ -53,7 +52,9 @@ pub fn stage_receipts(
         out: path_text(&out.published(&plan.run_id))?,
         inputs: plan.records.iter().map(|r| r.digest.to_string()).collect(),
     };
-    state.stage(delta, record, &windows(plan))
+    let horizon = Some(plan.rules.as_of.min(plan.now));
+    let retention = Retention { campaigns: state_life::rules(&plan.rules.campaigns), horizon };
+    state.stage(delta, record, &retention)
 }
 
 /// Steps 3 to 5. An error may come before or after the commit point: only the manifest on disk knows.
@@ -148,9 +149,4 @@ fn push(delta: &mut Delta, plan: &Plan, receipt: &Receipt) -> Result<()> {
         channels: &receipt.messages.iter().map(channel).collect::<Vec<_>>(),
         trigger_hash: receipt.trigger_hash,
     })
-}
-
-fn windows(plan: &Plan) -> BTreeMap<String, Window> {
-    let window = |rule: Reeligibility| rule.window_seconds().map_or(Window::Never, Window::Seconds);
-    plan.rules.campaigns.loaded.iter().map(|c| (c.id.clone(), window(c.reeligibility))).collect()
 }

@@ -5,26 +5,39 @@ use std::path::Path;
 
 use crate::error::{Error, Fault, Kind, Result};
 use crate::ids::{Digest, KeyHash};
+use crate::triggers::Recipient;
 
 /// The recipients of a table and the digest of its file.
 pub fn read(path: &Path) -> Result<(HashSet<KeyHash>, Digest)> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(Kind::Input, "read the exclude table", path, e))?;
     let digest = Digest::of(&bytes);
-    table::recipients(path, bytes).map(|recipients| (recipients, digest))
+    let mut keys = HashSet::new();
+    table::recipients(path, bytes, &mut |recipient| {
+        keys.insert(recipient.key_hash());
+    })?;
+    Ok((keys, digest))
+}
+
+/// The recipients of a table, as they are named.
+pub fn recipients(path: &Path) -> Result<Vec<Recipient<'static>>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(Kind::Input, "read the table of recipients", path, e))?;
+    let mut recipients = Vec::new();
+    table::recipients(path, bytes, &mut |recipient| recipients.push(recipient))?;
+    Ok(recipients)
 }
 
 fn unusable(path: &Path, message: String) -> Error {
     let fault = Fault::new(path.display().to_string(), message).hint(
         "the table needs one or more of the columns `external_user_id`, `braze_id`, `email`, or both `alias_name` and `alias_label`",
     );
-    Error::new(Kind::Input, "cannot use the exclude table").with_faults(vec![fault])
+    Error::new(Kind::Input, "cannot use the table of recipients").with_faults(vec![fault])
 }
 
 #[cfg(not(feature = "tables"))]
 mod table {
     use super::*;
 
-    pub fn recipients(path: &Path, _: Vec<u8>) -> Result<HashSet<KeyHash>> {
+    pub fn recipients(path: &Path, _: Vec<u8>, _: &mut dyn FnMut(Recipient<'static>)) -> Result<()> {
         Err(unusable(path, "this build has no table support; build with the feature `tables`".to_owned()))
     }
 }
@@ -37,14 +50,13 @@ mod table {
 
     use super::*;
     use crate::fence::fenced;
-    use crate::triggers::Recipient;
 
-    pub fn recipients(path: &Path, bytes: Vec<u8>) -> Result<HashSet<KeyHash>> {
-        let read = fenced(|| frame(path, bytes).and_then(|frame| keys(&frame)));
+    pub fn recipients(path: &Path, bytes: Vec<u8>, visit: &mut dyn FnMut(Recipient<'static>)) -> Result<()> {
+        let read = fenced(|| frame(path, bytes).and_then(|frame| rows(&frame, visit)));
         let broken = |message: String| unusable(path, message);
         match read {
-            Ok(Ok(Some(recipients))) => Ok(recipients),
-            Ok(Ok(None)) => Err(broken("no column names a recipient".to_owned())),
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(broken("no column names a recipient".to_owned())),
             Ok(Err(error)) => Err(broken(error.to_string())),
             Err(panic) => Err(broken(format!("the file cannot be read: {panic}"))),
         }
@@ -66,26 +78,25 @@ mod table {
         }
     }
 
-    /// The keys of every row, or `None` where no column names a recipient.
-    fn keys(frame: &DataFrame) -> PolarsResult<Option<HashSet<KeyHash>>> {
+    /// The recipients of every row; false where no column names a recipient.
+    fn rows(frame: &DataFrame, visit: &mut dyn FnMut(Recipient<'static>)) -> PolarsResult<bool> {
         let kinds: [(&str, fn(String) -> Recipient<'static>); 3] = [
             ("external_user_id", |id| Recipient::external(id)),
             ("braze_id", |id| Recipient::braze(id)),
             ("email", |id| Recipient::email(id)),
         ];
-        let mut keys = HashSet::new();
         let mut named = false;
         for (column, recipient) in kinds {
             let Some(values) = texts(frame, column)? else { continue };
             named = true;
-            keys.extend(values.into_iter().flatten().map(|id| recipient(id).key_hash()));
+            values.into_iter().flatten().for_each(|id| visit(recipient(id)));
         }
         if let (Some(names), Some(labels)) = (texts(frame, "alias_name")?, texts(frame, "alias_label")?) {
             named = true;
             let pairs = names.into_iter().zip(labels).filter_map(|(name, label)| Some((name?, label?)));
-            keys.extend(pairs.map(|(name, label)| Recipient::alias(name, label).key_hash()));
+            pairs.for_each(|(name, label)| visit(Recipient::alias(name, label)));
         }
-        Ok(named.then_some(keys))
+        Ok(named)
     }
 
     /// A column as text: strings and whole numbers are ids, anything else is not.

@@ -1,5 +1,6 @@
 //! Whole commands: what ties the edges and the engine together, and the only commit.
 
+mod amendment;
 mod check;
 mod commit;
 mod exclude;
@@ -12,10 +13,12 @@ mod render;
 mod run;
 mod settings;
 mod spill;
+mod state_life;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub use amendment::ErasedFromRun;
 pub use check::{CheckSettings, Checked, CheckedCampaign, CheckedFile, check};
 pub use guards::Guards;
 pub use held::{Ended, commit_held, discard_held};
@@ -24,4 +27,7 @@ pub use plan::Plan;
 pub use render::{RenderSettings, RenderWhat, Rendered, render};
 pub use run::{Finished, RunOutcome, run};
 pub use settings::{MaxBad, RunSettings, StateUse};
+pub use state_life::{
+    CompactSettings, Compacted, EraseSettings, ErasedFrom, ImportSettings, Imported, compact, erase, import, open_state,
+};
 pub use verify::{Verified, verify};

@@ -148,6 +148,15 @@ impl OutFolder {
         self.read_manifest(&self.published(run_id).join("manifest.json"))
     }
 
+    /// Every published run: its folder and manifest.
+    pub fn runs(&self) -> Result<Vec<(PathBuf, RunManifest)>> {
+        let mut runs = Vec::new();
+        for path in self.disk.list(&self.path).at(Kind::Output, "list", &self.path)? {
+            runs.extend(self.read_manifest(&path.join("manifest.json"))?.map(|manifest| (path, manifest)));
+        }
+        Ok(runs)
+    }
+
     fn read_manifest(&self, path: &Path) -> Result<Option<RunManifest>> {
         if !self.disk.exists(path) {
             return Ok(None);

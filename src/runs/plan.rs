@@ -13,6 +13,7 @@ use crate::error::{Error, Fault, Kind, Result};
 use crate::ids::Digest;
 use crate::input::{InputOptions, Inputs};
 use crate::pipeline::{Rules, Schemas};
+use crate::triggers::Micros;
 
 /// Everything a run will do, before it is done. Immutable.
 pub struct Plan {
@@ -28,6 +29,8 @@ pub struct Plan {
     pub flags: serde_json::Value,
     /// Digest of input contents, campaigns and semantic flags.
     pub config_digest: Digest,
+    /// The wall clock.
+    pub now: Micros,
     /// The run's id: given, or the beginning of the digest.
     pub run_id: String,
 }
@@ -79,7 +82,7 @@ impl Plan {
         let flags = settings.semantic_flags();
         let config_digest = digest(&rules.campaigns, exclude_digest, &records, &flags);
         let run_id = settings.run_id.clone().unwrap_or_else(|| config_digest.to_string()[..16].to_owned());
-        Ok(Plan { rules, schemas, inputs, records, flags, config_digest, run_id })
+        Ok(Plan { rules, schemas, inputs, records, flags, config_digest, now: settings.now, run_id })
     }
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::check::spool;
 use super::commit;
 use super::manifest::{RUN_FORMAT, RunManifest, Summary, peak_rss_bytes};
-use super::out::{OutFolder, wait_for};
+use super::out::OutFolder;
 use super::plan::{Definitions, Plan};
 use super::settings::{RunSettings, StateUse, clock_code};
 use super::spill::SpillFile;
+use super::state_life;
 use crate::delivery::{ChannelSpec, FileKind, RunFolder, WrittenFile};
 use crate::error::{Error, Kind, Result};
 use crate::input::InputOptions;
@@ -71,6 +72,7 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
     if let Some(state) = &state {
         check_consumed(&plan, state, settings.allow_consumed)?;
         plan.rules.history_floors = floors(&plan, state);
+        plan.rules.erased = state.tombstones();
     }
     out.check_free(&plan.run_id)?;
     let staged = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
@@ -86,7 +88,7 @@ fn open_state(disk: &Arc<dyn Disk>, settings: &RunSettings) -> Result<Option<Sta
     if *create && !disk.exists(&path.join("manifest.json")) {
         return State::init(disk.clone(), path, settings.new_state_id).map(Some);
     }
-    wait_for(settings.wait_lock, || State::open(disk.clone(), path)).map(Some)
+    state_life::open_state(disk, path, settings.wait_lock).map(Some)
 }
 
 fn floors(plan: &Plan, state: &State) -> Vec<Option<i64>> {
@@ -324,6 +326,7 @@ fn dry_run(
     if let Some(state) = &state {
         check_consumed(&plan, state, settings.allow_consumed)?;
         plan.rules.history_floors = floors(&plan, state);
+        plan.rules.erased = state.tombstones();
     }
     let spill = SpillFile::new(disk.clone(), spool.path().to_owned());
     let memory = Memory::new(settings.memory, &spill);

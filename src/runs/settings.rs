@@ -68,6 +68,8 @@ pub struct RunSettings {
     pub as_of: Micros,
     /// Whether `as_of` was given, and so is part of the run's identity.
     pub as_of_given: bool,
+    /// The wall clock: what is kept of old receipts is counted from the earlier of this and `as_of`.
+    pub now: Micros,
     /// Triggers older than this are too late.
     pub max_age_micros: Option<Micros>,
     /// Triggers before this are out of scope.
@@ -114,6 +116,7 @@ impl RunSettings {
             clock: Clock::Run,
             as_of,
             as_of_given: true,
+            now: as_of,
             max_age_micros: None,
             since: None,
             until: None,

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::amendment::Amendment;
 use super::manifest::{RUN_FORMAT, RunManifest};
-use crate::delivery::{FileKind, verify_files};
+use crate::delivery::{FileKind, WrittenFile, verify_files};
 use crate::error::{Error, Fault, IoContext, Kind, Result};
 
 /// A run that holds what its manifest says.
@@ -13,9 +14,13 @@ pub struct Verified {
     pub path: PathBuf,
     /// Its manifest.
     pub manifest: RunManifest,
+    /// Its files as they are: those of the manifest, but for what an erasure amended.
+    pub files: Vec<WrittenFile>,
+    /// Rows that were erased since.
+    pub erased_rows: u64,
 }
 
-/// Re-reads every file of a run: lengths, checksums, rows; and the ledger against the rows.
+/// Re-reads every file of a run: lengths, checksums, rows; and the ledger against the rows as the run wrote them.
 ///
 /// # Errors
 /// Every difference, in one error of kind `Output`.
@@ -23,10 +28,18 @@ pub fn verify(run_dir: &Path) -> Result<Verified> {
     let path = run_dir.join("manifest.json");
     let text = std::fs::read_to_string(&path).at(Kind::Output, "read", &path)?;
     let manifest = parse(&path, &text)?;
-    let mut faults = verify_files(run_dir, &manifest.files);
+    let amendment = Amendment::read(run_dir, &manifest)?;
+    let files = amendment.as_ref().map_or_else(|| manifest.files.clone(), |amendment| amendment.files(&manifest));
+    let mut faults = verify_files(run_dir, &files);
     faults.extend(check_ledger(&manifest));
     if faults.is_empty() {
-        return Ok(Verified { path: run_dir.to_owned(), manifest });
+        let erased_rows = amendment.map_or(0, |amendment| amendment.erased_rows());
+        return Ok(Verified { path: run_dir.to_owned(), manifest, files, erased_rows });
+    }
+    if manifest.files.iter().any(|file| run_dir.join(format!("{}.amended", file.path)).exists()) {
+        let summary = format!("an erasure from `{}` was interrupted", run_dir.display());
+        let hint = "run the same `retrigger state erase … --out …` again: it finishes what was begun";
+        return Err(Error::new(Kind::Output, summary).with_faults(faults).hint(hint));
     }
     let summary = format!("`{}` is not what its manifest says", run_dir.display());
     Err(Error::new(Kind::Output, summary)

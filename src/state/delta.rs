@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::log::LoggedReceipt;
 use super::merge::{MERGE_BATCH_ROWS, Source};
 use super::read::{Columns, ReceiptTable};
 use super::rows::{Receipt, RowsBuilder};
 use super::write::{ReceiptWriter, Unnamed};
 use crate::error::{Error, Kind, Result};
 use crate::storage::Disk;
+use crate::triggers::Micros;
 
 const MAX_ROWS: usize = 262_144;
 const MAX_TEXT_BYTES: usize = 64 << 20;
@@ -32,7 +34,17 @@ pub struct Delta {
     max_held_rows: usize,
     scratch: Vec<PathBuf>,
     unnamed: Unnamed,
-    pub(super) receipts_by_campaign: BTreeMap<String, u64>,
+    pub(super) by_campaign: BTreeMap<String, Added>,
+}
+
+/// What a delta adds to a campaign.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Added {
+    pub(super) receipts: u64,
+    /// The oldest `received_at`.
+    pub(super) oldest: Micros,
+    /// The newest one.
+    pub(super) newest: Micros,
 }
 
 impl Delta {
@@ -46,7 +58,7 @@ impl Delta {
             held: RowsBuilder::new(),
             max_held_rows: MAX_ROWS,
             scratch: Vec::new(),
-            receipts_by_campaign: BTreeMap::new(),
+            by_campaign: BTreeMap::new(),
         }
     }
 
@@ -67,9 +79,28 @@ impl Delta {
     /// [`Kind::State`]: the disk is full or failing.
     pub fn push(&mut self, receipt: &Receipt<'_>) -> Result<()> {
         self.held.push(receipt, &self.run_id).map_err(cannot_collect)?;
-        match self.receipts_by_campaign.get_mut(receipt.campaign_id) {
-            Some(count) => *count += 1,
-            None => drop(self.receipts_by_campaign.insert(receipt.campaign_id.to_owned(), 1)),
+        self.count(receipt)
+    }
+
+    /// Records a receipt of a log, with the run that it names there.
+    pub fn push_logged(&mut self, logged: &LoggedReceipt) -> Result<()> {
+        logged.with(|receipt| {
+            self.held.push(receipt, &logged.run_id).map_err(cannot_collect)?;
+            self.count(receipt)
+        })
+    }
+
+    fn count(&mut self, receipt: &Receipt<'_>) -> Result<()> {
+        let at = receipt.received_at;
+        match self.by_campaign.get_mut(receipt.campaign_id) {
+            Some(added) => {
+                *added =
+                    Added { receipts: added.receipts + 1, oldest: added.oldest.min(at), newest: added.newest.max(at) };
+            }
+            None => {
+                let first = Added { receipts: 1, oldest: at, newest: at };
+                self.by_campaign.insert(receipt.campaign_id.to_owned(), first);
+            }
         }
         if self.held.rows >= self.max_held_rows || self.held.text_bytes >= MAX_TEXT_BYTES {
             self.spill()
@@ -80,7 +111,7 @@ impl Delta {
 
     /// Receipts recorded so far.
     pub fn receipts(&self) -> u64 {
-        self.receipts_by_campaign.values().sum()
+        self.by_campaign.values().map(|added| added.receipts).sum()
     }
 
     fn spill(&mut self) -> Result<()> {

@@ -14,10 +14,12 @@
 //!                "row_groups": [ "<32 hex>", … ],                 ... of the column chunks that deciding reads, in
 //!                                                                 file order, one for each row group
 //!                "oldest": -1, "newest": 2 } ],                   received_at in microseconds since 1970, UTC
-//!   "campaigns": { "<id>": { "largest_window": "never" | <seconds>, "history_floor": null | <micros>,
-//!                            "receipts": 1000 } },
+//!   "campaigns": { "<id>": { "largest_window": null | "never" | <seconds>, "assigns": true | false,
+//!                            "history_floor": null | <micros>, "receipts": 1000 } },
 //!   "chain": [ { "generation": 0, "digest": "<64 hex>" }, … ],    every earlier generation, from 0
 //!   "runs": [ { "run_id", "config_digest", "exit_code", "generation", "out", "inputs": [ "<digest>" ] } ],
+//!   "changes": [ { "kind": "import" | "compact" | "erase" | "fork", "id", "generation", "inputs": [ "<digest>" ], "added": 3, "removed": 0 } ],
+//!   "erased": null | { "key": "<64 hex>", "tombstones": [ "<32 hex>", … ] },
 //!   "publication": null | { "run_id", "staged", "published", "manifest": <the run's manifest, verbatim> }
 //! ,                                        here the covered part has ended, before the comma
 //!   "checksum": "<32 hex>"                 XXH3-128 of the covered part
@@ -72,7 +74,11 @@ pub struct StateManifest {
     pub chain: Vec<Ancestor>,
     /// The committed runs, oldest first.
     pub runs: Vec<RunRecord>,
-    /// The run folder that the newest commit publishes. It stays recorded after the folder has been moved.
+    /// The generations that no run made, oldest first.
+    pub changes: Vec<Change>,
+    /// What is left of erased recipients; `None` while none ever was.
+    pub erased: Option<ErasedRecipients>,
+    /// The run folder that the newest run publishes. It stays recorded after the folder has been moved.
     pub publication: Option<Publication>,
 }
 
@@ -124,11 +130,13 @@ pub enum Window {
 }
 
 /// What a state keeps of a campaign.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CampaignRetention {
-    /// The largest window that any run of this state used.
-    pub largest_window: Window,
+    /// The largest window that any run of this state used; `None` while no run has loaded the campaign.
+    pub largest_window: Option<Window>,
+    /// Whether it ever had variants or a control group.
+    pub assigns: bool,
     /// Receipts before this instant may have been dropped; `None` while none ever was.
     pub history_floor: Option<Micros>,
     /// Receipts and control enrolments in the files.
@@ -161,6 +169,68 @@ pub struct RunRecord {
     pub out: String,
     /// Content digests of the inputs that the run consumed.
     pub inputs: Vec<String>,
+}
+
+/// What is left of erased recipients: see [`crate::eligibility::Tombstones`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasedRecipients {
+    /// The key of the hashes, 64 hex digits: random, of this state and its forks alone.
+    pub key: String,
+    /// Keyed hashes, ascending.
+    pub tombstones: Vec<Digest>,
+}
+
+impl ErasedRecipients {
+    /// The key's 32 bytes.
+    pub(super) fn key_bytes(&self) -> Vec<u8> {
+        let pair = |at: usize| self.key.get(2 * at..2 * at + 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        (0..self.key.len() / 2).filter_map(pair).collect()
+    }
+}
+
+/// What made a generation, where it was no run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// Receipts came from elsewhere.
+    Import,
+    /// All files became one.
+    Compact,
+    /// Receipts of erased recipients went.
+    Erase,
+    /// The receipts are those of another state; generation 0.
+    Fork,
+}
+
+impl ChangeKind {
+    /// The word in files.
+    pub fn code(self) -> &'static str {
+        match self {
+            ChangeKind::Import => "import",
+            ChangeKind::Compact => "compact",
+            ChangeKind::Erase => "erase",
+            ChangeKind::Fork => "fork",
+        }
+    }
+}
+
+/// A generation that no run made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// What it was.
+    pub kind: ChangeKind,
+    /// Its name: of an import a digest of what was read and how, so that doing it again is found out.
+    pub id: String,
+    /// Its number.
+    pub generation: u64,
+    /// Content digests of imported files.
+    pub inputs: Vec<String>,
+    /// Receipts that came.
+    pub added: u64,
+    /// Receipts that went.
+    pub removed: u64,
 }
 
 /// A run folder on its way from staging to the output folder.
@@ -209,17 +279,19 @@ impl StateManifest {
             campaigns: BTreeMap::new(),
             chain: Vec::new(),
             runs: Vec::new(),
+            changes: Vec::new(),
+            erased: None,
             publication: None,
         }
     }
 
-    /// The next generation of this manifest, whose file has the given digest: the same receipts and runs.
+    /// The next generation of this manifest, whose file has the given digest: the same receipts and runs, and the same
+    /// publication, which the next run replaces.
     pub(super) fn successor(&self, digest: &str) -> StateManifest {
         let mut next = self.clone();
         next.chain.push(Ancestor { generation: self.generation, digest: digest.to_owned() });
         next.generation += 1;
         next.parent_digest = Some(digest.to_owned());
-        next.publication = None;
         next
     }
 
@@ -231,6 +303,16 @@ impl StateManifest {
     /// The latest run that consumed an input with this content digest.
     pub fn consumer_of(&self, input_digest: &str) -> Option<&RunRecord> {
         self.runs.iter().rev().find(|run| run.inputs.iter().any(|input| input == input_digest))
+    }
+
+    /// The change of this id, if it was committed.
+    pub fn change(&self, id: &str) -> Option<&Change> {
+        self.changes.iter().rev().find(|change| change.id == id)
+    }
+
+    /// The change that imported a file with this content digest.
+    pub fn import_of(&self, input_digest: &str) -> Option<&Change> {
+        self.changes.iter().find(|change| change.inputs.iter().any(|input| input == input_digest))
     }
 
     /// The bytes of the file.
@@ -267,6 +349,9 @@ impl StateManifest {
         }
         if self.parent_digest.as_ref() != self.chain.last().map(|a| &a.digest) {
             return Err("`parent_digest` is not the last one of `chain`".to_owned());
+        }
+        if self.erased.as_ref().is_some_and(|erased| erased.key.len() != 64 || erased.key_bytes().len() != 32) {
+            return Err("`erased.key` is not 64 hex digits".to_owned());
         }
         match self.files.iter().find(|file| !is_receipt_file(&file.name)) {
             Some(file) => Err(format!("`{}` is not the name of a receipt file", file.name)),
@@ -325,11 +410,21 @@ mod tests {
         let mut manifest = StateManifest::first(7).successor(&"0".repeat(64));
         manifest.campaigns.insert(
             "a".to_owned(),
-            CampaignRetention { largest_window: Window::Seconds(86_400), history_floor: None, receipts: 3 },
+            CampaignRetention {
+                largest_window: Some(Window::Seconds(86_400)),
+                assigns: false,
+                history_floor: None,
+                receipts: 3,
+            },
         );
         manifest.campaigns.insert(
             "b \"quoted\"".to_owned(),
-            CampaignRetention { largest_window: Window::Never, history_floor: Some(-5), receipts: 0 },
+            CampaignRetention {
+                largest_window: Some(Window::Never),
+                assigns: true,
+                history_floor: Some(-5),
+                receipts: 0,
+            },
         );
         manifest.runs.push(RunRecord {
             run_id: "r1".to_owned(),

@@ -3,7 +3,8 @@
 //! ```text
 //! STATE/lock                               permanent, empty; locked while a process has the state open
 //!       manifest.json                      what the state consists of (`manifest.rs`)
-//!       receipts-<generation>-<n>.parquet  sorted receipts (`rows.rs`, `write.rs`): a base and at most 8 deltas
+//!       receipts-<generation>-<n>.parquet  sorted receipts (`rows.rs`, `write.rs`): a base and at most 8 deltas; of a
+//!                                          fork, what it began with is `receipts-0-0.parquet`
 //!       manifest.json.held                 the manifest of a run that is held (`held.rs`)
 //!       manifest.json.next, scratch-*      only while a run is under way, or after a crash
 //! ```
@@ -16,7 +17,7 @@
 //! 2. [`State::commit`]: write `manifest.json.next`, sync it.
 //! 3. Rename it to `manifest.json`.
 //! 4. Sync the folder. **Committed.**
-//! 5. Remove the files that were merged into the new one.
+//! 5. Remove the files that were merged into the new one. What a sieve kept out of it (`retention.rs`) is gone with them.
 //!
 //! A crash before 3 leaves the old manifest and files it does not name; the next [`State::open`] removes them. A
 //! crash between 3 and 4 leaves the old manifest or the new one, whatever the disk kept, and both name only durable
@@ -25,6 +26,16 @@
 //! or hands out the manifest: after a killed commit the rename may be seen without being durable. A failure in 3 or 4
 //! leaves open which manifest counts: this process may then neither stage nor commit again, and only the next open
 //! tells.
+//!
+//! # Changes that no run makes
+//!
+//! An import, a compaction and an erasure go the same way, and there is no other: a new receipt file, the next manifest,
+//! and only then are the files removed that it replaces. So they form the same chain, crash as a run does, and are known
+//! to every output folder's fence. They differ in two things. The manifest lists them in `changes` instead of `runs`. And
+//! they keep the publication of the newest run, since that run may not have been moved yet; only a run replaces it.
+//!
+//! A fork is the commit of another state: its one file is durable before its manifest, generation 0 of a chain of its own,
+//! is renamed into place. What a crash before that leaves in the new folder counts as empty. The forked state is only read.
 //!
 //! # Publication
 //!
@@ -36,35 +47,44 @@
 //!
 //! # What this deliberately does not do
 //!
-//! It reads no clock and draws no random number, drops no receipt (`history_floor` stays null), does not move run
-//! folders, and does not wait for the lock: [`State::open`] returns an error of kind [`Kind::Busy`]. Only names of
+//! It reads no clock and draws no random number (both are arguments), does not move run folders, and does not wait for the lock: [`State::open`] returns an error of kind [`Kind::Busy`]. Only names of
 //! its own making are ever removed; a foreign file in the folder is left alone.
 
 mod delta;
+mod export;
+mod fork;
 mod held;
+mod log;
 mod manifest;
 mod merge;
 mod read;
+mod retention;
+mod rewrite;
 mod rows;
 mod verify;
 mod write;
 
 #[cfg(test)]
+mod life_tests;
+#[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use delta::Delta;
+pub use export::LogFormat;
+pub use log::{LogFile, LoggedReceipt};
 pub use manifest::{
-    Ancestor, CampaignRetention, FORMAT, FileKind, Publication, ReceiptFile, RunRecord, StateManifest, Window,
+    Ancestor, CampaignRetention, Change, ChangeKind, ErasedRecipients, FORMAT, FileKind, Publication, ReceiptFile,
+    RunRecord, StateManifest, Window,
 };
 pub use merge::MAX_DELTAS;
 pub use read::Receipts;
+pub use retention::{CampaignRule, LEAST_KEPT_SECONDS, Retention};
 pub use rows::Receipt;
-pub use verify::Summary;
+pub use verify::{CampaignSummary, Summary};
 
 use crate::error::{Error, Fault, IoContext, Kind, Result};
 use crate::storage::{Disk, DiskLock};
@@ -72,10 +92,13 @@ use held::Held;
 use manifest::{MANIFEST, digest_of, is_receipt_file};
 use merge::{MERGE_BATCH_ROWS, Merge, Source, merge_from};
 use read::{Columns, ReceiptTable};
+use retention::Sieve;
 use write::{ReceiptWriter, Unnamed};
 
 const LOCK: &str = "lock";
 const NEXT_MANIFEST: &str = "manifest.json.next";
+/// The receipts that a fork begins with.
+const FORKED: &str = "receipts-0-0.parquet";
 
 /// An open, locked state. Dropping it releases the lock.
 pub struct State {
@@ -95,6 +118,15 @@ pub struct StagedGeneration {
     manifest: StateManifest,
     unnamed: Unnamed,
     replaced: Vec<PathBuf>,
+}
+
+/// What becomes of files and new receipts: one file, of what the sieve lets stay.
+struct Rewrite<'a> {
+    merged: &'a [ReceiptFile],
+    new: Vec<Source>,
+    /// Receipts of both.
+    rows: u64,
+    sieve: Sieve,
 }
 
 impl StagedGeneration {
@@ -184,32 +216,79 @@ impl State {
         Delta::new(Arc::clone(&self.disk), &self.dir, self.manifest.generation + 1, run_id)
     }
 
-    /// Writes the receipts, merged with those small files that tiering calls for, and makes them durable. Nothing is
-    /// visible yet. `windows` has the window of every campaign of the run. Errors: [`Kind::State`] (disk, damaged
-    /// files), [`Kind::Internal`] (a campaign without a window, a delta of another run or generation). After a failed
-    /// sync the process must end: the kernel may have dropped what could not be written.
-    pub fn stage(&self, delta: Delta, run: RunRecord, windows: &BTreeMap<String, Window>) -> Result<StagedGeneration> {
-        self.refuse_unsure()?;
-        self.refuse_held()?;
-        if delta.run_id != run.run_id || delta.generation != self.manifest.generation + 1 {
-            return Err(Error::new(Kind::Internal, "the receipts to be staged belong to another run or generation"));
+    /// Writes the receipts, merged with those small files that tiering calls for, and makes them durable; expired ones of
+    /// the merged files go. Nothing is visible yet. `retention` has every campaign of the run. Errors: [`Kind::State`]
+    /// (disk, damaged files), [`Kind::Internal`] (a campaign without a rule, a delta of another run or generation). After
+    /// a failed sync the process must end: the kernel may have dropped what could not be written.
+    pub fn stage(&self, delta: Delta, run: RunRecord, retention: &Retention) -> Result<StagedGeneration> {
+        if delta.run_id != run.run_id {
+            return Err(Error::new(Kind::Internal, "the receipts to be staged belong to another run"));
         }
         let mut next = self.manifest.successor(&self.digest);
-        record_campaigns(&mut next, &delta.receipts_by_campaign, windows)?;
+        next.publication = None;
+        retention.record(&mut next);
+        if let Some(id) = delta.by_campaign.keys().find(|id| !retention.campaigns.contains_key(*id)) {
+            return Err(Error::new(Kind::Internal, format!("the campaign `{id}` has receipts, but no window")));
+        }
         next.runs.push(RunRecord { generation: next.generation, ..run });
+        let sieve = retention.sieve(&next, |id| delta.by_campaign.get(id).map(|added| added.newest));
+        self.stage_next(next, delta, sieve)
+    }
+
+    /// [`State::stage`] for receipts that no run of this state has decided: campaigns may be unknown. The publication of
+    /// the newest run stays recorded.
+    pub fn stage_import(&self, delta: Delta, inputs: Vec<String>) -> Result<StagedGeneration> {
+        let mut next = self.manifest.successor(&self.digest);
+        let (id, added) = (delta.run_id.clone(), delta.receipts());
+        let (kind, generation) = (ChangeKind::Import, next.generation);
+        next.changes.push(Change { kind, id, generation, inputs, added, removed: 0 });
+        self.stage_next(next, delta, Sieve::default())
+    }
+
+    /// Writes what a generation adds.
+    fn stage_next(&self, mut next: StateManifest, delta: Delta, sieve: Sieve) -> Result<StagedGeneration> {
+        self.refuse_unsure()?;
+        self.refuse_held()?;
+        if delta.generation != next.generation {
+            return Err(Error::new(Kind::Internal, "the receipts to be staged belong to another generation"));
+        }
+        for (id, added) in &delta.by_campaign {
+            next.campaigns.entry(id.clone()).or_default().receipts += added.receipts;
+        }
         let mut unnamed = Unnamed::none(Arc::clone(&self.disk));
-        let merged =
-            if delta.receipts() == 0 { Vec::new() } else { self.write_merged(delta, &mut next, &mut unnamed)? };
+        let mut merged = Vec::new();
+        if delta.receipts() > 0 {
+            let rows: Vec<u64> = next.files.iter().map(|file| file.rows).chain([delta.receipts()]).collect();
+            let first = merge_from(&rows);
+            merged = next.files.split_off(first);
+            let oldest =
+                merged.iter().map(|file| file.oldest).chain(delta.by_campaign.values().map(|a| a.oldest)).min();
+            let sieve = if oldest.is_some_and(|oldest| sieve.is_open_from(oldest)) { Sieve::default() } else { sieve };
+            let (new, scratch) = delta.into_sources()?;
+            let rewrite = Rewrite { merged: &merged, new, rows: rows[first..].iter().sum(), sieve };
+            self.write_merged(rewrite, &mut next, &mut unnamed)?;
+            drop(scratch);
+        }
+        self.finish_staging(next, unnamed, &merged)
+    }
+
+    /// Makes the names of new files durable.
+    fn finish_staging(
+        &self,
+        manifest: StateManifest,
+        unnamed: Unnamed,
+        merged: &[ReceiptFile],
+    ) -> Result<StagedGeneration> {
         self.disk.sync_dir(&self.dir).at(Kind::State, "sync", &self.dir)?;
         let replaced = merged.iter().map(|file| self.dir.join(&file.name)).collect();
-        Ok(StagedGeneration { manifest: next, unnamed, replaced })
+        Ok(StagedGeneration { manifest, unnamed, replaced })
     }
 
     /// Makes a staged generation the current one: the only commit point. `publication` is the run folder to be moved
-    /// when this has returned. An error says in its hint whether the commit may count nevertheless.
+    /// when this has returned, of a run that has one. An error says in its hint whether the commit may count nevertheless.
     pub fn commit(&mut self, staged: StagedGeneration, publication: Option<Publication>) -> Result<()> {
         let StagedGeneration { mut manifest, unnamed, replaced } = self.next(staged)?;
-        manifest.publication = publication;
+        manifest.publication = publication.or(manifest.publication);
         let bytes = manifest.encode()?;
         write_next_manifest(&*self.disk, &self.dir, &bytes)?;
         // From the rename on the new files may be named: whatever happens, this process does not remove them.
@@ -240,26 +319,30 @@ impl State {
         drop(staged);
     }
 
-    /// Writes the new receipt file and puts it into `next`; returns the files it replaces.
-    fn write_merged(&self, delta: Delta, next: &mut StateManifest, unnamed: &mut Unnamed) -> Result<Vec<ReceiptFile>> {
-        let rows: Vec<u64> = next.files.iter().map(|file| file.rows).chain([delta.receipts()]).collect();
-        let first = merge_from(&rows);
-        let merged = next.files.split_off(first);
+    /// Writes receipts of files and new ones, as far as they stay, as the last file of `next`; returns what fell through.
+    fn write_merged(&self, rewrite: Rewrite<'_>, next: &mut StateManifest, unnamed: &mut Unnamed) -> Result<Sieve> {
+        let Rewrite { merged, new, rows, mut sieve } = rewrite;
         let path = self.dir.join(format!("receipts-{}-0.parquet", next.generation));
         unnamed.add(path.clone());
         let mut sources = merged.iter().map(|file| self.verified_source(file)).collect::<Result<Vec<_>>>()?;
-        let (new, scratch) = delta.into_sources()?;
         sources.extend(new);
-        let mut writer = ReceiptWriter::create(&*self.disk, &path, rows[first..].iter().sum())?;
+        let mut writer = ReceiptWriter::create(&*self.disk, &path, rows)?;
         let mut merge = Merge::new(sources)?;
         while let Some(batch) = merge.next()? {
-            writer.write(&batch)?;
+            sieve.push(batch)?.map_or(Ok(()), |kept| writer.write(&kept))?;
+        }
+        sieve.finish()?.map_or(Ok(()), |kept| writer.write(&kept))?;
+        writer.expect_fewer(sieve.dropped());
+        sieve.settle(next);
+        if sieve.dropped() == rows {
+            drop(writer);
+            self.disk.remove_file(&path).at(Kind::State, "remove", &path)?;
+            return Ok(sieve);
         }
         let oldest_generation = merged.first().map_or(next.generation, |file| file.first_generation);
         let kind = if next.files.is_empty() { FileKind::Base } else { FileKind::Delta };
         next.files.push(ReceiptFile { kind, ..writer.finish((oldest_generation, next.generation))? });
-        drop(scratch);
-        Ok(merged)
+        Ok(sieve)
     }
 
     /// The rows of a file, after its whole content was verified: a merge must not give damage a new checksum.
@@ -295,25 +378,6 @@ impl State {
     }
 }
 
-/// Counts new receipts and keeps the largest window of every campaign.
-fn record_campaigns(
-    next: &mut StateManifest,
-    receipts: &BTreeMap<String, u64>,
-    windows: &BTreeMap<String, Window>,
-) -> Result<()> {
-    for (id, window) in windows {
-        let first = CampaignRetention { largest_window: *window, history_floor: None, receipts: 0 };
-        let campaign = next.campaigns.entry(id.clone()).or_insert(first);
-        campaign.largest_window = campaign.largest_window.max(*window);
-    }
-    for (id, count) in receipts {
-        let campaign = next.campaigns.get_mut(id).filter(|_| windows.contains_key(id));
-        let missing = || Error::new(Kind::Internal, format!("the campaign `{id}` has receipts, but no window"));
-        campaign.ok_or_else(missing)?.receipts += count;
-    }
-    Ok(())
-}
-
 fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>> {
     let path = dir.join(LOCK);
     let lock = disk.try_lock(&path).at(Kind::State, "lock", &path)?;
@@ -323,10 +387,10 @@ fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>> {
     })
 }
 
-/// What a crash in the middle of [`State::init`] leaves counts as empty.
+/// What a crash in the middle of [`State::init`] or [`State::fork`] leaves counts as empty.
 fn refuse_occupied(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let paths = disk.list(dir).at(Kind::State, "list", dir)?;
-    let foreign = paths.iter().find(|p| !p.ends_with(LOCK) && !p.ends_with(NEXT_MANIFEST));
+    let foreign = paths.iter().find(|p| ![LOCK, NEXT_MANIFEST, FORKED].iter().any(|own| p.ends_with(own)));
     let Some(foreign) = foreign else { return Ok(()) };
     let (message, hint) = if foreign.ends_with(MANIFEST) || paths.iter().any(|p| p.ends_with(MANIFEST)) {
         ("is a state already", "use it as it is, or give the new state another folder")

@@ -1,6 +1,5 @@
 //! States in real folders: commits, merges, leftovers, damage, and disks that fail.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,8 +94,13 @@ fn run(id: &str) -> RunRecord {
     }
 }
 
-fn windows() -> BTreeMap<String, Window> {
-    [("sale".to_owned(), Window::Seconds(60)), ("welcome".to_owned(), Window::Never)].into()
+fn rule(window: Window) -> CampaignRule {
+    CampaignRule { window, assigns: false }
+}
+
+fn windows() -> Retention {
+    let campaigns = [("sale".to_owned(), rule(Window::Seconds(60))), ("welcome".to_owned(), rule(Window::Never))];
+    Retention { campaigns: campaigns.into(), horizon: None }
 }
 
 fn stage(state: &State, id: &str, receipts: impl IntoIterator<Item = u64>) -> Result<StagedGeneration> {
@@ -223,10 +227,16 @@ fn the_largest_window_of_a_campaign_is_kept() {
     let folder = Folder::new();
     let mut state = folder.init();
     for window in [Window::Seconds(60), Window::Seconds(9), Window::Never, Window::Seconds(5)] {
-        let staged = state.stage(state.delta("r"), run("r"), &[("c".to_owned(), window)].into()).unwrap();
+        let staged = state
+            .stage(
+                state.delta("r"),
+                run("r"),
+                &Retention { campaigns: [("c".to_owned(), rule(window))].into(), horizon: None },
+            )
+            .unwrap();
         state.commit(staged, None).unwrap();
         let largest = if state.manifest().generation < 3 { Window::Seconds(60) } else { Window::Never };
-        assert_eq!(state.manifest().campaigns["c"].largest_window, largest);
+        assert_eq!(state.manifest().campaigns["c"].largest_window, Some(largest));
     }
 }
 
@@ -308,7 +318,7 @@ fn a_staged_generation_is_committed_only_onto_its_parent() {
     assert_eq!(state.stage(delta, run("r4"), &windows()).err().unwrap().kind, Kind::Internal);
     let mut unknown = state.delta("r5");
     push(&mut unknown, 1);
-    let error = state.stage(unknown, run("r5"), &BTreeMap::new()).err().unwrap();
+    let error = state.stage(unknown, run("r5"), &Retention::default()).err().unwrap();
     assert!(error.to_string().contains("`welcome` has receipts, but no window"), "{error}");
 }
 

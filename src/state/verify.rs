@@ -10,9 +10,10 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use serde::Serialize;
 
-use super::manifest::{CampaignRetention, ReceiptFile, damaged};
+use super::manifest::{CampaignRetention, ReceiptFile, StateManifest, Window, damaged};
 use super::merge::MERGE_BATCH_ROWS;
 use super::read::{Columns, ReceiptTable, check_length, checksums_of, unknown_outcome, whole_checksum};
+use super::retention::kept_seconds;
 use super::rows::DecidingColumns;
 use super::{State, fault_of};
 use crate::error::{Error, Kind, Result};
@@ -31,8 +32,14 @@ pub struct Summary {
     pub digest: String,
     /// Committed runs.
     pub runs: usize,
+    /// Digest of the manifest before; `None` in generation 0.
+    pub parent_digest: Option<String>,
+    /// The runs and changes that made the generations, oldest first.
+    pub made_by: Vec<MadeBy>,
     /// Receipt files.
     pub files: usize,
+    /// Each receipt file, oldest receipts first.
+    pub receipt_files: Vec<FileSummary>,
     /// Bytes of the receipt files.
     pub bytes: u64,
     /// Receipts and control enrolments.
@@ -43,8 +50,53 @@ pub struct Summary {
     pub newest: Option<Micros>,
     /// The latest instant before which receipts of some campaign may have been dropped; `None` while none was.
     pub history_floor: Option<Micros>,
-    /// Per campaign: largest window, floor and receipts.
-    pub campaigns: BTreeMap<String, CampaignRetention>,
+    /// Per campaign: receipts, retention and floor.
+    pub campaigns: BTreeMap<String, CampaignSummary>,
+}
+
+/// What a state holds of a campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CampaignSummary {
+    /// Receipts and control enrolments.
+    pub receipts: u64,
+    /// The largest window that any run of this state used; `None` while no run has loaded the campaign.
+    pub largest_window: Option<Window>,
+    /// For how long receipts are kept, in seconds; `None` is for ever.
+    pub kept_seconds: Option<u64>,
+    /// Whether the newest receipt of each recipient is kept for ever: the campaign had variants or a control group.
+    pub keeps_newest: bool,
+    /// Receipts before this instant may have been dropped; `None` while none ever was.
+    pub history_floor: Option<Micros>,
+}
+
+/// A generation and what made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MadeBy {
+    /// Its number.
+    pub generation: u64,
+    /// `run` or the kind of change.
+    pub kind: &'static str,
+    /// The id of the run or the change.
+    pub id: String,
+}
+
+/// A receipt file, for `state show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileSummary {
+    /// Its name.
+    pub name: String,
+    /// The first generation whose receipts are in it.
+    pub first_generation: u64,
+    /// The last one.
+    pub last_generation: u64,
+    /// Receipts.
+    pub receipts: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// The oldest `received_at`.
+    pub oldest: Micros,
+    /// The newest `received_at`.
+    pub newest: Micros,
 }
 
 impl State {
@@ -56,13 +108,16 @@ impl State {
             generation: manifest.generation,
             digest: self.digest().to_owned(),
             runs: manifest.runs.len(),
+            parent_digest: manifest.parent_digest.clone(),
+            made_by: made_by(manifest),
             files: manifest.files.len(),
+            receipt_files: manifest.files.iter().map(file_summary).collect(),
             bytes: manifest.files.iter().fold(0, |sum, f| sum.saturating_add(f.bytes)),
             receipts: manifest.files.iter().fold(0, |sum, f| sum.saturating_add(f.rows)),
             oldest: manifest.files.iter().map(|f| f.oldest).min(),
             newest: manifest.files.iter().map(|f| f.newest).max(),
             history_floor: manifest.campaigns.values().filter_map(|c| c.history_floor).max(),
-            campaigns: manifest.campaigns.clone(),
+            campaigns: manifest.campaigns.iter().map(|(id, kept)| (id.clone(), campaign_summary(kept))).collect(),
         }
     }
 
@@ -90,6 +145,33 @@ impl State {
         Err(Error::new(Kind::State, format!("the state `{}` is damaged", self.dir().display()))
             .with_faults(faults)
             .hint("restore the whole folder from a copy; nothing was changed"))
+    }
+}
+
+fn campaign_summary(kept: &CampaignRetention) -> CampaignSummary {
+    let CampaignRetention { largest_window, assigns, history_floor, receipts } = *kept;
+    let kept_seconds = kept_seconds(largest_window);
+    CampaignSummary { receipts, largest_window, kept_seconds, keeps_newest: assigns, history_floor }
+}
+
+fn made_by(manifest: &StateManifest) -> Vec<MadeBy> {
+    let runs = manifest.runs.iter().map(|r| MadeBy { generation: r.generation, kind: "run", id: r.run_id.clone() });
+    let changes = manifest.changes.iter();
+    let changes = changes.map(|c| MadeBy { generation: c.generation, kind: c.kind.code(), id: c.id.clone() });
+    let mut made_by: Vec<MadeBy> = runs.chain(changes).collect();
+    made_by.sort_by_key(|made| made.generation);
+    made_by
+}
+
+fn file_summary(file: &ReceiptFile) -> FileSummary {
+    FileSummary {
+        name: file.name.clone(),
+        first_generation: file.first_generation,
+        last_generation: file.last_generation,
+        receipts: file.rows,
+        bytes: file.bytes,
+        oldest: file.oldest,
+        newest: file.newest,
     }
 }
 

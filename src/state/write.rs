@@ -98,14 +98,29 @@ impl<'a> ReceiptWriter<'a> {
         Ok(())
     }
 
+    /// Rows that were announced and do not come.
+    pub(super) fn expect_fewer(&mut self, rows: u64) {
+        self.expected_rows = self.expected_rows.saturating_sub(rows);
+        self.cut.remaining = self.cut.remaining.saturating_sub(rows);
+    }
+
     /// Ends a file that is read back and removed before the commit: not synced, not checksummed.
     pub(super) fn finish_scratch(mut self) -> Result<()> {
         self.end().map(drop)
     }
 
+    /// Ends a file that leaves the state: durable, not described. It may have no rows.
+    pub(super) fn finish_export(mut self) -> Result<()> {
+        self.end()?;
+        self.parquet.inner_mut().file.sync().at(Kind::State, "sync", self.path)
+    }
+
     /// Ends the file, makes its content durable, and describes it. Its name is durable when the folder is synced.
     pub(super) fn finish(mut self, generations: (u64, u64)) -> Result<ReceiptFile> {
-        let (rows, oldest, newest) = self.end()?;
+        let (rows, instants) = self.end()?;
+        let (oldest, newest) = instants.ok_or_else(|| {
+            Error::new(Kind::Internal, format!("`{}` was to hold receipts and got none", self.path.display()))
+        })?;
         let file = self.parquet.inner_mut();
         file.file.sync().at(Kind::State, "sync", self.path)?;
         let (bytes, checksum) = (file.bytes, Digest(file.hash.digest128()));
@@ -126,18 +141,15 @@ impl<'a> ReceiptWriter<'a> {
         })
     }
 
-    /// Writes the footer; rows, oldest and newest instant.
-    fn end(&mut self) -> Result<(u64, Micros, Micros)> {
+    /// Writes the footer; rows, and the oldest and newest instant where there is any row.
+    fn end(&mut self) -> Result<(u64, Option<(Micros, Micros)>)> {
         let metadata = self.parquet.finish().map_err(|e| failed(self.path, e))?;
         let rows = metadata.file_metadata().num_rows() as u64;
-        match self.instants {
-            Some((oldest, newest)) if rows == self.expected_rows => Ok((rows, oldest, newest)),
-            _ => {
-                let message =
-                    format!("`{}` got {rows} receipts instead of {}", self.path.display(), self.expected_rows);
-                Err(Error::new(Kind::Internal, message))
-            }
+        if rows == self.expected_rows {
+            return Ok((rows, self.instants));
         }
+        let message = format!("`{}` got {rows} receipts instead of {}", self.path.display(), self.expected_rows);
+        Err(Error::new(Kind::Internal, message))
     }
 }
 

@@ -45,6 +45,10 @@ pub fn texts(column: &ArrayRef) -> Vec<Option<String>> {
             let items = |list: ArrayRef| texts(&list).into_iter().flatten().collect::<Vec<_>>().join(",");
             column.as_list::<i32>().iter().map(|list| list.map(items)).collect()
         }
+        DataType::FixedSizeBinary(_) => {
+            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            column.as_fixed_size_binary().iter().map(|bytes| bytes.map(hex)).collect()
+        }
         _ => {
             let strings = arrow_cast::cast(column, &DataType::Utf8).unwrap();
             strings.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cli;
+mod formats;
 mod fuzz_corpus;
 mod golden;
 mod guards;
@@ -16,4 +17,5 @@ mod oracle_model;
 mod parity;
 mod readback;
 mod sandbox;
+mod state_life;
 mod undo;

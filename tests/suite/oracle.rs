@@ -182,6 +182,7 @@ fn run_in_memory(site: &Site, step: &Step, lines: &[Line], log: Option<&mut Vec<
     let campaigns = campaigns::load(&site.path("campaigns"), &options).unwrap_or_else(|error| panic!("{error}"));
     let rules = Rules {
         numbers: Rules::numbers_of(&campaigns),
+        erased: Default::default(),
         history_floors: vec![flags.floor; campaigns.loaded.len()],
         campaigns,
         clock: if flags.event { Clock::Event } else { Clock::Run },

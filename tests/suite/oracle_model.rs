@@ -179,6 +179,8 @@ fn settle(camps: &[Camp], flags: &Flags, trigger: &Trig) -> Result<i64, Fate> {
         (flags.max_age.is_some_and(|most| age > most), "too_late"),
         (camp.max_age.is_some_and(|most| age > duration(most)), "too_late"),
         (window(camp.rule) != Some(0) && flags.floor.is_some_and(|floor| oldest_asked < floor), "history_expired"),
+        // An earlier trigger of the same id was received a day before it was triggered, or later.
+        (trigger.id.is_some() && flags.floor.is_some_and(|floor| at - 24 * 3600 * SECOND < floor), "history_expired"),
     ];
     match reasons.iter().find(|(applies, _)| *applies) {
         Some((_, reason)) => Err(Fate::of("suppressed", reason)),
