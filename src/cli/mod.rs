@@ -1,6 +1,8 @@
 //! The command line: what the user typed, checked, and the only place that prints, reads the clock or decides the exit.
 
 mod args;
+mod generate;
+mod pages;
 mod print;
 mod progress;
 mod settings;
@@ -52,15 +54,15 @@ fn dispatch(args: Args) -> Result<u8> {
         Command::Render(args) => render(&args),
         Command::Verify(args) => verify(&args),
         Command::State(args) => state(&args.command),
+        Command::Generate(args) => generate::generate(&args),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man { out } => pages::man(&out),
     }
 }
 
 fn run(args: &RunArgs) -> Result<u8> {
     let settings = settings::run(args, now_micros(), random_id())?;
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(settings::threads(args.threads, settings.memory))
-        .build_global()
-        .map_err(|e| Error::new(Kind::Internal, "cannot start the worker threads").caused_by(e))?;
+    use_threads(settings::threads(args.threads, settings.memory))?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let progress = ShownProgress::new(args.quiet, args.verbose > 0);
     let finished = runs::run(disk, &settings, &progress);
@@ -72,6 +74,12 @@ fn run(args: &RunArgs) -> Result<u8> {
         print::out(&print::finished(&finished, args.verbose > 0))?;
     }
     Ok(finished.exit_code)
+}
+
+/// Sets the number of worker threads; 0 is one a core.
+fn use_threads(threads: usize) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    pool.map_err(|e| Error::new(Kind::Internal, "cannot start the worker threads").caused_by(e))
 }
 
 fn verify(args: &VerifyArgs) -> Result<u8> {

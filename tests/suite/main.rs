@@ -5,6 +5,7 @@
 mod bad_input;
 mod cli;
 mod fuzz_corpus;
+mod generate;
 mod golden;
 mod harness;
 mod memory;
@@ -12,6 +13,7 @@ mod metamorphic;
 mod oracle;
 mod oracle_cases;
 mod oracle_model;
+mod pages;
 mod parity;
 mod readback;
 mod sandbox;
