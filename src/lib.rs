@@ -1,7 +1,7 @@
 //! `retrigger` processes bulk triggers offline: it decides once per recipient and campaign who is sent what, renders the
 //! messages and commits them as delivery batches in one atomic run. It is a command line (see the README) and this library.
 //!
-//! Layers, each of which only looks down: [`cli`] → [`runs`] → the edges ([`input`], [`delivery`], [`state`]) → the engine
+//! Layers, each of which only looks down: [`cli`] → [`runs`] → the edges ([`input`], [`delivery`], [`state`], [`generate`]) → the engine
 //! ([`pipeline`]) → the domain ([`triggers`], [`campaigns`], [`templates`], [`eligibility`]) → [`storage`], [`ids`], [`interrupt`], [`error`].
 //!
 //! # A whole run
@@ -73,6 +73,7 @@ pub mod delivery;
 pub mod eligibility;
 pub mod error;
 mod fence;
+pub mod generate;
 pub mod ids;
 pub mod input;
 pub mod interrupt;

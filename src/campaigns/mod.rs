@@ -11,6 +11,7 @@ mod parse;
 mod variants;
 
 pub use definition::{Campaign, Campaigns, ChannelMessage, Field, MAX_VARIANTS, Status, Variant};
+pub(crate) use fields::{Checked, Object};
 pub use layout::{Layout, Own};
 pub use load::{LoadOptions, load};
 pub use names::attribute_faults;

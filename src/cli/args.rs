@@ -6,6 +6,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::generate::GenerateArgs;
 
 use super::state_args::StateArgs;
 
@@ -34,6 +37,19 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Make, look at and look after the receipts of earlier runs
     State(StateArgs),
+    /// Make triggers from a seed: a load test, or an input to try rules on
+    Generate(Box<GenerateArgs>),
+    /// Print what a shell needs to complete commands and flags
+    Completions {
+        /// The shell to print for
+        shell: Shell,
+    },
+    /// Write manual pages, one a command
+    Man {
+        /// Folder for the pages; made where it is missing
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 const EXIT_CODES: &str = "Exit codes:

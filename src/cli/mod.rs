@@ -1,6 +1,8 @@
 //! The command line: what the user typed, checked, and the only place that prints, reads the clock or decides the exit.
 
 mod args;
+mod generate;
+mod pages;
 mod print;
 mod print_state;
 mod progress;
@@ -60,15 +62,15 @@ fn dispatch(args: Args) -> Result<u8> {
         Command::Discard(args) => end(&args, runs::discard_held),
         Command::Verify(args) => verify(&args),
         Command::State(args) => state::run(&args.command),
+        Command::Generate(args) => generate::generate(&args),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man { out } => pages::man(&out),
     }
 }
 
 fn run(args: &RunArgs) -> Result<u8> {
     let settings = settings::run(args, now_micros(), random_id())?;
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(settings::threads(args.threads, settings.memory))
-        .build_global()
-        .map_err(|e| Error::new(Kind::Internal, "cannot start the worker threads").caused_by(e))?;
+    use_threads(settings::threads(args.threads, settings.memory))?;
     stop_on_signals(&settings.input.interrupt)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let progress = ShownProgress::new(args.quiet, args.verbose > 0);
@@ -102,6 +104,12 @@ fn end(args: &EndArgs, end: End) -> Result<u8> {
     let ended = end(Arc::new(RealDisk), &args.run_dir, args.state.as_deref(), wait)?;
     print::out(&print::ended(&ended))?;
     Ok(ended.exit_code)
+}
+
+/// Sets the number of worker threads; 0 is one a core.
+fn use_threads(threads: usize) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    pool.map_err(|e| Error::new(Kind::Internal, "cannot start the worker threads").caused_by(e))
 }
 
 fn verify(args: &VerifyArgs) -> Result<u8> {
