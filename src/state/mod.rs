@@ -65,7 +65,7 @@ pub use rows::Receipt;
 pub use verify::Summary;
 
 use crate::error::{Error, Fault, IoContext, Kind, Result};
-use crate::storage::{Disk, DiskLock};
+use crate::storage::{Disk, DiskLock, create_dir_durably};
 use manifest::{MANIFEST, digest_of, is_receipt_file};
 use merge::{MERGE_BATCH_ROWS, Merge, Source, merge_from};
 use read::{Columns, ReceiptTable};
@@ -103,7 +103,7 @@ impl State {
     /// Makes a new, empty state (generation 0) in a folder that is absent or empty, and opens it. `state_id` is a
     /// random number of the caller's. Errors: [`Kind::State`] when the folder holds anything, or cannot be written.
     pub fn init(disk: Arc<dyn Disk>, dir: &Path, state_id: u128) -> Result<State> {
-        disk.create_dir_all(dir).at(Kind::State, "create", dir)?;
+        create_dir_durably(&*disk, dir).at(Kind::State, "create", dir)?;
         refuse_occupied(&*disk, dir)?;
         let lock = take_lock(&*disk, dir)?;
         refuse_occupied(&*disk, dir)?;
@@ -111,9 +111,6 @@ impl State {
         let bytes = manifest.encode()?;
         write_next_manifest(&*disk, dir, &bytes)?;
         install_manifest(&*disk, dir)?;
-        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-            disk.sync_dir(parent).at(Kind::State, "sync", parent)?;
-        }
         Ok(State { disk, dir: dir.to_owned(), manifest, digest: digest_of(&bytes), unsure: false, _lock: lock })
     }
 
