@@ -60,7 +60,17 @@ impl OutFolder {
         disk.sync_dir(parent).at(Kind::Output, "sync", parent)?;
         let folder = OutFolder { disk, path, staging, lock: Some(lock) };
         folder.check_device()?;
+        folder.settle_memory()?;
         Ok(folder)
+    }
+
+    /// What a killed process remembered here counts from now on; what it had only begun to write is removed.
+    fn settle_memory(&self) -> Result<()> {
+        let (own, begun) = (self.path.join(".retrigger"), self.path.join(".retrigger").join("states.json.next"));
+        if self.disk.exists(&begun) {
+            self.disk.remove_file(&begun).at(Kind::Output, "remove", &begun)?;
+        }
+        self.disk.sync_dir(&own).at(Kind::Output, "sync", &own)
     }
 
     fn check_device(&self) -> Result<()> {
