@@ -268,7 +268,10 @@ fn commit_with_state(mut staged: Staged, plan: &Plan, mut state: State, out: &Ou
 
 fn commit_stateless(staged: Staged, plan: &Plan, out: &OutFolder) -> Result<Finished> {
     let published = out.published(&plan.run_id);
-    out.publish(&out.staged(&plan.run_id), &published).inspect_err(|_| out.discard(&plan.run_id))?;
+    out.publish(&out.staged(&plan.run_id), &published).map_err(|error| {
+        out.discard(&plan.run_id);
+        error.hint("run the same command again: it finds the run where it is published, or makes it anew")
+    })?;
     Ok(finished(published, staged.manifest.exit_code, staged.summary))
 }
 
