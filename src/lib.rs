@@ -76,6 +76,8 @@ mod fence;
 pub mod ids;
 pub mod input;
 pub mod pipeline;
+#[cfg(test)]
+mod planted;
 pub mod runs;
 pub mod state;
 pub mod storage;

@@ -72,7 +72,7 @@ pub fn commit(
         manifest: serde_json::value::to_raw_value(manifest).map_err(unwritable)?,
     };
     state.commit(generation, Some(publication))?;
-    roll_forward(state, out)?;
+    publish(state, out)?;
     remember(state, out)
 }
 
@@ -83,8 +83,17 @@ fn path_text(path: &Path) -> Result<String> {
     })
 }
 
-/// Finishes what an earlier run of this state left undone: steps 4 and 5.
+/// Finishes what an earlier run of this state left undone: step 4.
 pub fn roll_forward(state: &State, out: &OutFolder) -> Result<()> {
+    #[cfg(test)]
+    if crate::planted::is(crate::planted::Bug::NotRolledForward) {
+        return Ok(());
+    }
+    publish(state, out)
+}
+
+/// Step 4. Repeatable: what is published already stays.
+fn publish(state: &State, out: &OutFolder) -> Result<()> {
     match &state.manifest().publication {
         Some(publication) => out.publish(Path::new(&publication.staged), Path::new(&publication.published)),
         None => Ok(()),
@@ -99,6 +108,10 @@ pub fn remember(state: &State, out: &OutFolder) -> Result<()> {
 
 /// Refuses a state that does not know the newest generation that published into OUT: it was restored from a copy.
 pub fn check_fence(state: &State, out: &OutFolder) -> Result<()> {
+    #[cfg(test)]
+    if crate::planted::is(crate::planted::Bug::FenceSkipped) {
+        return Ok(());
+    }
     let manifest = state.manifest();
     let states = out.states()?;
     let Some(seen) = states.get(&manifest.state_id).filter(|seen| !state.knows_digest(seen.generation, &seen.digest))

@@ -2,6 +2,8 @@
 
 mod check;
 mod commit;
+#[cfg(test)]
+mod crashes;
 mod exclude;
 mod manifest;
 mod out;

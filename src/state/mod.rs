@@ -170,7 +170,12 @@ impl State {
 
     /// Begins to collect the receipts of a run.
     pub fn delta(&self, run_id: &str) -> Delta {
-        Delta::new(Arc::clone(&self.disk), &self.dir, self.manifest.generation + 1, run_id)
+        let delta = Delta::new(Arc::clone(&self.disk), &self.dir, self.manifest.generation + 1, run_id);
+        #[cfg(test)]
+        if let Some(rows) = crate::planted::spill_after() {
+            return delta.spill_after(rows);
+        }
+        delta
     }
 
     /// Writes the receipts, merged with those small files that tiering calls for, and makes them durable. Nothing is
