@@ -7,6 +7,7 @@ mod cli;
 mod fuzz_corpus;
 mod golden;
 mod harness;
+mod kills;
 mod memory;
 mod metamorphic;
 mod oracle;
