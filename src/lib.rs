@@ -78,6 +78,8 @@ pub mod ids;
 pub mod input;
 pub mod interrupt;
 pub mod pipeline;
+#[cfg(test)]
+mod planted;
 pub mod runs;
 pub mod state;
 pub mod storage;

@@ -147,7 +147,7 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
 
 /// What each folder may use, apart from itself. The ground uses nothing; the domain and the engine know no files, and so
 /// not `storage`.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("error", &[]),
     ("ids", &[]),
     ("fence", &[]),

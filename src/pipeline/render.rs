@@ -421,6 +421,10 @@ impl<'a> Renderer<'a> {
         if reason.outcome() == Outcome::Failed {
             lines::push_remainder(&mut self.out.remainder, trigger, &self.task.rules.carry);
         }
+        #[cfg(test)]
+        if self.task.keep_receipts && crate::planted::is(crate::planted::Bug::FailedTriggersRecorded) {
+            self.receipt(trigger, number, 0, StoredOutcome::Sent, Some(variant), Vec::new());
+        }
         Ok(())
     }
 

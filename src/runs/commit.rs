@@ -66,7 +66,7 @@ pub fn commit(
     manifest: &RunManifest,
 ) -> Result<()> {
     state.commit(generation, Some(publication(out, run_id, manifest)?))?;
-    roll_forward(state, out)?;
+    publish(state, out)?;
     remember(state, out)
 }
 
@@ -82,14 +82,23 @@ pub fn publication(out: &OutFolder, run_id: &str, manifest: &RunManifest) -> Res
 }
 
 /// The state remembers paths as text.
-fn path_text(path: &Path) -> Result<String> {
+pub fn path_text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
-        Error::new(Kind::Usage, format!("`{}` is not UTF-8", path.display())).hint("give `--out` another name")
+        Error::new(Kind::Usage, format!("`{}` is not UTF-8", path.display())).hint("give the folder another name")
     })
 }
 
-/// Finishes what an earlier run of this state left undone: steps 4 and 5.
+/// Finishes what an earlier run of this state left undone: step 4.
 pub fn roll_forward(state: &State, out: &OutFolder) -> Result<()> {
+    #[cfg(test)]
+    if crate::planted::is(crate::planted::Bug::NotRolledForward) {
+        return Ok(());
+    }
+    publish(state, out)
+}
+
+/// Step 4. Repeatable: what is published already stays.
+fn publish(state: &State, out: &OutFolder) -> Result<()> {
     match &state.manifest().publication {
         Some(publication) => out.publish(Path::new(&publication.staged), Path::new(&publication.published)),
         None => Ok(()),
@@ -104,6 +113,10 @@ pub fn remember(state: &State, out: &OutFolder) -> Result<()> {
 
 /// Refuses a state that does not know the newest generation that published into OUT: it was restored from a copy.
 pub fn check_fence(state: &State, out: &OutFolder) -> Result<()> {
+    #[cfg(test)]
+    if crate::planted::is(crate::planted::Bug::FenceSkipped) {
+        return Ok(());
+    }
     let manifest = state.manifest();
     let states = out.states()?;
     let Some(seen) = states.get(&manifest.state_id).filter(|seen| !state.knows_digest(seen.generation, &seen.digest))

@@ -45,8 +45,8 @@ pub fn commit_held(disk: Arc<dyn Disk>, run_dir: &Path, state: Option<&Path>, wa
         state.refuse_held()?;
         return Err(not_held(&run_id, &state).hint("it was discarded, or never held: run its command again"));
     }
-    commit::roll_forward(&state, &out)?;
-    commit::remember(&state, &out)?;
+    let finished = commit::roll_forward(&state, &out).and_then(|()| commit::remember(&state, &out));
+    finished.map_err(|error| error.hint("the run is committed; give the same command again: it publishes it"))?;
     let published = Some(out.published(&run_id));
     Ok(Ended { run_id, exit_code: manifest.exit_code, published, already: !is_held })
 }
@@ -56,6 +56,12 @@ pub fn commit_held(disk: Arc<dyn Disk>, run_dir: &Path, state: Option<&Path>, wa
 /// # Errors
 /// As [`commit_held`]; [`Kind::State`] where the run is committed.
 pub fn discard_held(disk: Arc<dyn Disk>, run_dir: &Path, state: Option<&Path>, wait: Duration) -> Result<Ended> {
+    if let Some(out) = torn(&*disk, run_dir) {
+        let _locked = OutFolder::open(disk.clone(), &out, wait)?;
+        disk.remove_dir_all(run_dir).at(Kind::Output, "remove", run_dir)?;
+        let run_id = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok(Ended { run_id, exit_code: 0, published: None, already: true });
+    }
     let Opened { manifest, out, mut state } = open(disk, run_dir, state, wait)?;
     let run_id = manifest.run_id;
     if state.manifest().run(&run_id).is_some() {
@@ -67,6 +73,13 @@ pub fn discard_held(disk: Arc<dyn Disk>, run_dir: &Path, state: Option<&Path>, w
     }
     out.discard(&run_id);
     Ok(Ended { run_id, exit_code: 0, published: None, already: !is_held })
+}
+
+/// `OUT` of a staged folder without a manifest: a crash cut its removal short. What is held always has its manifest, and what is
+/// being staged is locked.
+fn torn(disk: &dyn Disk, run_dir: &Path) -> Option<PathBuf> {
+    let out = out_of(run_dir.parent()?).filter(|out| disk.exists(&out.join(".retrigger")))?;
+    (disk.exists(run_dir) && !disk.exists(&run_dir.join("manifest.json"))).then_some(out)
 }
 
 fn not_held(run_id: &str, state: &State) -> Error {

@@ -3,6 +3,8 @@
 mod amendment;
 mod check;
 mod commit;
+#[cfg(test)]
+mod crashes;
 mod exclude;
 mod guards;
 mod held;

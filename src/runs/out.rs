@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::RunManifest;
 use crate::delivery::path_segment;
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::storage::{Disk, DiskLock, replace_atomically};
+use crate::storage::{Disk, DiskLock, create_dir_durably, replace_atomically};
 
 /// The newest generation of a state that published into this folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,10 +43,10 @@ impl OutFolder {
     }
 
     /// Creates OUT where needed, locks it, and checks that staging stands on the same device. Waits for a held lock at
-    /// most `wait`.
+    /// most `wait`. The names of OUT and staging are durable from here on, and so is what was published before.
     pub fn open(disk: Arc<dyn Disk>, out: &Path, wait: Duration) -> Result<OutFolder> {
         let own = out.join(".retrigger");
-        disk.create_dir_all(&own).at(Kind::Output, "create the output folder", out)?;
+        create_dir_durably(&*disk, &own).at(Kind::Output, "create the output folder", out)?;
         let path = disk.canonicalize(out).at(Kind::Output, "open the output folder", out)?;
         let lock_path = own.join("lock");
         let lock = wait_for(wait, || match disk.try_lock(&lock_path) {
@@ -56,9 +56,21 @@ impl OutFolder {
         })?;
         let staging = sibling(&path)?;
         disk.create_dir_all(&staging).at(Kind::Output, "create the staging folder", &staging)?;
+        let parent = staging.parent().unwrap_or(&staging);
+        disk.sync_dir(parent).at(Kind::Output, "sync", parent)?;
         let folder = OutFolder { disk, path, staging, lock: Some(lock) };
         folder.check_device()?;
+        folder.settle_memory()?;
         Ok(folder)
+    }
+
+    /// What a killed process remembered here counts from now on; what it had only begun to write is removed.
+    fn settle_memory(&self) -> Result<()> {
+        let (own, begun) = (self.path.join(".retrigger"), self.path.join(".retrigger").join("states.json.next"));
+        if self.disk.exists(&begun) {
+            self.disk.remove_file(&begun).at(Kind::Output, "remove", &begun)?;
+        }
+        self.disk.sync_dir(&own).at(Kind::Output, "sync", &own)
     }
 
     fn check_device(&self) -> Result<()> {

@@ -13,7 +13,7 @@ use super::settings::{RunSettings, StateUse, clock_code};
 use super::spill::SpillFile;
 use super::state_life;
 use crate::delivery::{ChannelSpec, FileKind, RunFolder, WrittenFile};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, IoContext, Kind, Result};
 use crate::input::InputOptions;
 use crate::interrupt::Interrupt;
 use crate::pipeline::{
@@ -186,13 +186,17 @@ fn stage(
         files,
         state_id: summary.state_id.clone(),
         generation: summary.generation,
-        state_path: state
-            .and_then(|state| disk.canonicalize(state.dir()).ok())
-            .and_then(|p| p.to_str().map(str::to_owned)),
+        state_path: state.map(|state| path_of(&**disk, state)).transpose()?,
         exit_code,
     };
     commit::seal(&**disk, &staged, &manifest)?;
     Ok(Staged { manifest, summary, delta: collected.map(|collected| collected.delta) })
+}
+
+/// Where a state is, as `commit` and `discard` find it again.
+fn path_of(disk: &dyn Disk, state: &State) -> Result<String> {
+    let path = disk.canonicalize(state.dir()).at(Kind::State, "look at", state.dir())?;
+    commit::path_text(&path)
 }
 
 fn execute_plan<S: DeliverySink>(
@@ -293,7 +297,10 @@ fn commit_with_state(
 
 fn commit_stateless(staged: Staged, plan: &Plan, out: &OutFolder) -> Result<Finished> {
     let published = out.published(&plan.run_id);
-    out.publish(&out.staged(&plan.run_id), &published).inspect_err(|_| out.discard(&plan.run_id))?;
+    out.publish(&out.staged(&plan.run_id), &published).map_err(|error| {
+        out.discard(&plan.run_id);
+        error.hint("run the same command again: it finds the run where it is published, or makes it anew")
+    })?;
     Ok(finished(published, staged.manifest.exit_code, staged.summary))
 }
 

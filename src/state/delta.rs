@@ -66,7 +66,8 @@ impl Delta {
     #[must_use]
     pub fn hold_at_most(self, bytes: u64) -> Delta {
         let rows = usize::try_from(bytes / RECEIPT_BYTES).unwrap_or(usize::MAX);
-        self.spill_after(rows.clamp(MERGE_BATCH_ROWS, MAX_ROWS))
+        let held = self.max_held_rows;
+        self.spill_after(rows.max(MERGE_BATCH_ROWS).min(held))
     }
 
     /// Spills after this many receipts instead of 262,144.

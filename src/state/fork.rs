@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::manifest::{Change, ChangeKind, FileKind, MANIFEST, ReceiptFile, StateManifest, digest_of};
 use super::write::ReceiptWriter;
-use super::{FORKED, State, install_manifest, refuse_occupied, take_lock, write_next_manifest};
+use super::{FORKED, NEXT_MANIFEST, State, install_manifest, refuse_occupied, take_lock, write_next_manifest};
 use crate::error::{IoContext, Kind, Result};
 
 impl State {
@@ -23,7 +23,7 @@ impl State {
         disk.sync_dir(dir).at(Kind::State, "sync", dir)?;
         let bytes = manifest.encode()?;
         write_next_manifest(&*disk, dir, &bytes)?;
-        install_manifest(&*disk, dir, MANIFEST)?;
+        install_manifest(&*disk, dir, NEXT_MANIFEST, MANIFEST)?;
         if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
             disk.sync_dir(parent).at(Kind::State, "sync", parent)?;
         }

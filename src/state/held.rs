@@ -7,7 +7,9 @@
 use std::path::Path;
 
 use super::manifest::{MANIFEST, damaged, digest_of};
-use super::{Publication, StagedGeneration, State, StateManifest, install_manifest, write_next_manifest};
+use super::{
+    NEXT_MANIFEST, Publication, StagedGeneration, State, StateManifest, install_manifest, write_next_manifest,
+};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::storage::Disk;
 
@@ -36,7 +38,7 @@ impl State {
         // From the rename on the new files may be named: whatever happens, this process does not remove them.
         unnamed.keep();
         self.unsure = true;
-        install_manifest(&*self.disk, &self.dir, HELD_MANIFEST)?;
+        install_manifest(&*self.disk, &self.dir, NEXT_MANIFEST, HELD_MANIFEST)?;
         self.unsure = false;
         self.held = Some(Held { manifest, digest: digest_of(&bytes) });
         Ok(())
@@ -46,11 +48,8 @@ impl State {
     pub fn commit_held(&mut self) -> Result<()> {
         self.refuse_unsure()?;
         let held = self.held.take().ok_or_else(|| Error::new(Kind::Internal, "no run is held"))?;
-        let from = self.dir.join(HELD_MANIFEST);
         self.unsure = true;
-        let path = self.dir.join(MANIFEST);
-        let installed = self.disk.rename(&from, &path).and_then(|()| self.disk.sync_dir(&self.dir));
-        installed.at(Kind::State, "commit", &path)?;
+        install_manifest(&*self.disk, &self.dir, HELD_MANIFEST, MANIFEST)?;
         self.unsure = false;
         (self.manifest, self.digest) = (held.manifest, held.digest);
         // The commit stands; a file that cannot be removed now is a leftover of the next open.
@@ -62,10 +61,10 @@ impl State {
     pub fn discard_held(&mut self) -> Result<()> {
         if self.held.take().is_some() {
             let path = self.dir.join(HELD_MANIFEST);
-            self.disk.remove_file(&path).at(Kind::State, "remove", &path)?;
             // The removal must be durable before files that the held manifest names are gone.
-            self.disk.sync_dir(&self.dir).at(Kind::State, "sync", &self.dir)?;
-            self.remove_leftovers()?;
+            let removed = self.disk.remove_file(&path).and_then(|()| self.disk.sync_dir(&self.dir));
+            let removed = removed.at(Kind::State, "remove", &path).and_then(|()| self.remove_leftovers());
+            removed.map_err(|error| error.hint("give the same command again: it finishes what is left to do"))?;
         }
         Ok(())
     }

@@ -87,7 +87,7 @@ pub use rows::Receipt;
 pub use verify::{CampaignSummary, Summary};
 
 use crate::error::{Error, Fault, IoContext, Kind, Result};
-use crate::storage::{Disk, DiskLock};
+use crate::storage::{Disk, DiskLock, create_dir_durably};
 use held::Held;
 use manifest::{MANIFEST, digest_of, is_receipt_file};
 use merge::{MERGE_BATCH_ROWS, Merge, Source, merge_from};
@@ -140,17 +140,14 @@ impl State {
     /// Makes a new, empty state (generation 0) in a folder that is absent or empty, and opens it. `state_id` is a
     /// random number of the caller's. Errors: [`Kind::State`] when the folder holds anything, or cannot be written.
     pub fn init(disk: Arc<dyn Disk>, dir: &Path, state_id: u128) -> Result<State> {
-        disk.create_dir_all(dir).at(Kind::State, "create", dir)?;
+        create_dir_durably(&*disk, dir).at(Kind::State, "create", dir)?;
         refuse_occupied(&*disk, dir)?;
         let lock = take_lock(&*disk, dir)?;
         refuse_occupied(&*disk, dir)?;
         let manifest = StateManifest::first(state_id);
         let bytes = manifest.encode()?;
         write_next_manifest(&*disk, dir, &bytes)?;
-        install_manifest(&*disk, dir, MANIFEST)?;
-        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-            disk.sync_dir(parent).at(Kind::State, "sync", parent)?;
-        }
+        install_manifest(&*disk, dir, NEXT_MANIFEST, MANIFEST)?;
         let digest = digest_of(&bytes);
         Ok(State { disk, dir: dir.to_owned(), manifest, digest, unsure: false, held: None, _lock: lock })
     }
@@ -213,7 +210,12 @@ impl State {
 
     /// Begins to collect the receipts of a run.
     pub fn delta(&self, run_id: &str) -> Delta {
-        Delta::new(Arc::clone(&self.disk), &self.dir, self.manifest.generation + 1, run_id)
+        let delta = Delta::new(Arc::clone(&self.disk), &self.dir, self.manifest.generation + 1, run_id);
+        #[cfg(test)]
+        if let Some(rows) = crate::planted::spill_after() {
+            return delta.spill_after(rows);
+        }
+        delta
     }
 
     /// Writes the receipts, merged with those small files that tiering calls for, and makes them durable; expired ones of
@@ -294,7 +296,7 @@ impl State {
         // From the rename on the new files may be named: whatever happens, this process does not remove them.
         unnamed.keep();
         self.unsure = true;
-        install_manifest(&*self.disk, &self.dir, MANIFEST)?;
+        install_manifest(&*self.disk, &self.dir, NEXT_MANIFEST, MANIFEST)?;
         self.unsure = false;
         (self.manifest, self.digest) = (manifest, digest_of(&bytes));
         for path in replaced {
@@ -436,10 +438,10 @@ fn write_next_manifest(disk: &dyn Disk, dir: &Path, bytes: &[u8]) -> Result<()> 
     })
 }
 
-/// Gives the next manifest its name, then syncs the folder: the commit point, where the name is [`MANIFEST`].
-fn install_manifest(disk: &dyn Disk, dir: &Path, name: &str) -> Result<()> {
-    let path = dir.join(name);
-    let installed = disk.rename(&dir.join(NEXT_MANIFEST), &path).and_then(|()| disk.sync_dir(dir));
+/// Gives a manifest its name, then syncs the folder: the commit point, where that name is [`MANIFEST`].
+fn install_manifest(disk: &dyn Disk, dir: &Path, from: &str, to: &str) -> Result<()> {
+    let path = dir.join(to);
+    let installed = disk.rename(&dir.join(from), &path).and_then(|()| disk.sync_dir(dir));
     installed.map_err(|error| {
         Error::io(Kind::State, "commit", &path, error)
             .hint("the commit may count or not; run the same command again: it finds out and never sends twice")

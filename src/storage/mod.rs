@@ -5,6 +5,8 @@
 
 mod real;
 #[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
 pub(crate) mod testing;
 
 use std::fs;
@@ -92,6 +94,30 @@ pub trait Disk: Send + Sync {
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn DiskLock>>>;
 }
 
+/// Creates a folder and those above it, the name of each durable before the next is made. The lowest one that is there
+/// already is made durable too: whoever made it may have been killed before he did that.
+pub fn create_dir_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let named = path.ancestors().filter(|folder| folder.file_name().is_some());
+    let mut folders: Vec<&Path> = Vec::new();
+    for folder in named {
+        folders.push(folder);
+        if disk.exists(folder) {
+            break;
+        }
+    }
+    for folder in folders.into_iter().rev() {
+        let is_new = !disk.exists(folder);
+        disk.create_dir_all(folder)?;
+        let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match disk.sync_dir(above) {
+            // A folder of somebody else's, in which nothing was made.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_new => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
 /// Replaces a small file in one step: write beside it, sync, rename, sync the folder.
 pub fn replace_atomically(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
@@ -112,6 +138,7 @@ pub fn replace_atomically(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::R
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use super::simulated::{Image, SimDisk};
     use super::testing::{FailingDisk, Step};
     use super::*;
 
@@ -142,6 +169,26 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
             assert_eq!(RealDisk.list(folder.path()).unwrap(), [path.clone()]);
         }
+    }
+
+    #[test]
+    fn a_folder_is_durable_before_anything_is_made_in_it() {
+        let home = Path::new("/home");
+        let disk = SimDisk::new(Image::with_folder(home));
+        let path = home.join("a/b");
+        create_dir_durably(&disk, &path).unwrap();
+        let steps = |disk: &SimDisk| -> Vec<String> {
+            disk.take_operations().iter().map(|o| format!("{:?} {}", o.step, o.path.display())).collect()
+        };
+        let made = ["SyncFolder /", "Create /home/a", "SyncFolder /home", "Create /home/a/b", "SyncFolder /home/a"];
+        assert_eq!(steps(&disk), made);
+        create_dir_durably(&disk, &path).unwrap();
+        assert_eq!(steps(&disk), ["SyncFolder /home/a"], "one that is there is made durable too");
+        // The names of a path that starts where the process is.
+        let folder = tempfile::tempdir().unwrap();
+        create_dir_durably(&RealDisk, &folder.path().join("c/d")).unwrap();
+        create_dir_durably(&RealDisk, Path::new("src")).unwrap();
+        assert!(folder.path().join("c/d").is_dir());
     }
 
     #[test]

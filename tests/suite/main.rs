@@ -10,6 +10,7 @@ mod generate;
 mod golden;
 mod guards;
 mod harness;
+mod kills;
 mod memory;
 mod metamorphic;
 mod oracle;
