@@ -57,8 +57,6 @@ pub struct DiskMetadata {
 /// A held lock; dropping it releases the lock. The file stays.
 pub trait DiskLock: Send {}
 
-impl DiskLock for fs::File {}
-
 /// What a run and a state do to a disk.
 pub trait Disk: Send + Sync {
     /// Creates a new, empty file for writing; an existing one is replaced.
