@@ -33,6 +33,8 @@ pub enum Command {
     Commit(EndArgs),
     /// Discard a run that was held: nobody has received anything of it
     Discard(EndArgs),
+    /// Take back the receipts of a committed run that no sender was handed
+    Revoke(RevokeArgs),
     /// Re-read a published run and compare it with its manifest
     Verify(VerifyArgs),
     /// Make, look at and look after the receipts of earlier runs
@@ -313,6 +315,21 @@ pub struct RenderArgs {
 pub struct EndArgs {
     /// The folder that `run --hold` named
     pub run_dir: PathBuf,
+    /// Where the state is, if it was moved since
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Wait this long for a lock that another run holds
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub wait_lock: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RevokeArgs {
+    /// The published run
+    pub run_dir: PathBuf,
+    /// Why: kept in `revoked.json` beside its manifest
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
     /// Where the state is, if it was moved since
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,

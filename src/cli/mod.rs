@@ -22,7 +22,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use args::{Args, Command, EndArgs, RenderArgs, RunArgs, VerifyArgs};
+use args::{Args, Command, EndArgs, RenderArgs, RevokeArgs, RunArgs, VerifyArgs};
 use progress::ShownProgress;
 
 use crate::error::{Error, Kind, Result};
@@ -60,6 +60,7 @@ fn dispatch(args: Args) -> Result<u8> {
         Command::Render(args) => render(&args),
         Command::Commit(args) => end(&args, runs::commit_held),
         Command::Discard(args) => end(&args, runs::discard_held),
+        Command::Revoke(args) => revoke(args),
         Command::Verify(args) => verify(&args),
         Command::State(args) => state::run(&args.command),
         Command::Generate(args) => generate::generate(&args),
@@ -110,6 +111,14 @@ fn end(args: &EndArgs, end: End) -> Result<u8> {
 fn use_threads(threads: usize) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     pool.map_err(|e| Error::new(Kind::Internal, "cannot start the worker threads").caused_by(e))
+}
+
+fn revoke(args: RevokeArgs) -> Result<u8> {
+    let wait_lock = settings::wait_lock(&args.wait_lock)?;
+    let RevokeArgs { run_dir, reason, state, .. } = args;
+    let settings = runs::RevokeSettings { run_dir, reason, state, wait_lock, now: now_micros() };
+    print::out(&print::revoked(&runs::revoke(Arc::new(RealDisk), &settings)?))?;
+    Ok(0)
 }
 
 fn verify(args: &VerifyArgs) -> Result<u8> {

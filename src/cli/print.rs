@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{ByWord, Counts};
-use crate::runs::{Checked, Ended, Finished, RunOutcome, Summary, Verified};
+use crate::runs::{Checked, Ended, Finished, Revoked, RunOutcome, Summary, Verified};
 
 /// Writes to standard output; a reader that has gone away is not an error.
 pub fn out(text: &str) -> Result<()> {
@@ -106,6 +106,16 @@ pub fn ended(ended: &Ended) -> String {
         Some(place) => format!("run {} was committed{already} to {}\n", ended.run_id, place.display()),
         None => format!("run {} was discarded{already}: nobody has received anything of it\n", ended.run_id),
     }
+}
+
+/// What a revocation took back.
+pub fn revoked(revoked: &Revoked) -> String {
+    let already = if revoked.already { " before" } else { "" };
+    let receipts = count_text(revoked.receipts);
+    format!(
+        "run {} was revoked{already}: {receipts} receipts count no more; its triggers can be run again\n",
+        revoked.run_id
+    )
 }
 
 fn words(words: &ByWord) -> String {
@@ -214,8 +224,9 @@ pub fn verified(verified: &Verified) -> String {
         0 => String::new(),
         rows => format!("; {} rows were erased since, as `amendment.json` says", count_text(rows)),
     };
+    let revoked = if verified.revoked { "; it was revoked: send nothing of it" } else { "" };
     format!(
-        "run {}: {} files, {}, {} triggers: all there and unchanged, and the ledger balances{erased}\n",
+        "run {}: {} files, {}, {} triggers: all there and unchanged, and the ledger balances{erased}{revoked}\n",
         manifest.run_id,
         verified.files.len(),
         bytes_text(bytes),

@@ -31,5 +31,5 @@ pub use options::{ChannelSpec, Compression, DeliveryOptions, Format};
 pub use pieces::{GROUP_TEXT_BYTES, LEDGER_GROUP_ROWS, MESSAGE_GROUP_ROWS, Piece};
 pub use run_folder::RunFolder;
 pub use tables::Encoded;
-pub use verify::{AMENDMENT, verify_files};
+pub use verify::{AMENDMENT, REVOKED, verify_files};
 pub use written::{FileKind, WrittenFile};

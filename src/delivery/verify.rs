@@ -20,6 +20,8 @@ const MANIFEST: &str = "manifest.json";
 
 /// The file that tells what an erasure changed.
 pub const AMENDMENT: &str = "amendment.json";
+/// Says that a run was revoked; beside its manifest.
+pub const REVOKED: &str = "revoked.json";
 
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -153,7 +155,7 @@ fn unlisted(dir: &Path, listed: &BTreeSet<&str>) -> Vec<Fault> {
             }
         };
         let path = entry.path().strip_prefix(dir).unwrap_or(entry.path()).to_string_lossy();
-        let tells_of_others = path == MANIFEST || path == AMENDMENT;
+        let tells_of_others = path == MANIFEST || path == AMENDMENT || path == REVOKED;
         if !entry.file_type().is_dir() && !tells_of_others && !listed.contains(path.as_ref()) {
             faults.push(fault(dir, &path, "is not listed: no run wrote it"));
         }

@@ -109,21 +109,54 @@ impl Hasher for AlreadyHashed {
     }
 }
 
+/// One row of the log, as it is kept until its key is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Fact {
+    at: Micros,
+    /// None: a receipt of this instant and trigger id was taken back.
+    assignment: Option<StoredAssignment>,
+    trigger_hash: Option<u64>,
+}
+
+/// The history that these facts make, in whatever order they were loaded: each revocation takes one receipt back.
+fn settled(mut facts: Vec<Fact>) -> KeyHistory {
+    for revoked in facts.extract_if(.., |fact| fact.assignment.is_none()).collect::<Vec<_>>() {
+        let is_meant = |fact: &Fact| {
+            let is_receipt = fact.assignment.is_some_and(|given| given != StoredAssignment::Control);
+            is_receipt && (fact.at, fact.trigger_hash) == (revoked.at, revoked.trigger_hash)
+        };
+        // Equal receipts are told apart by nothing but their variant: the order of variants settles which one goes.
+        let rank = |fact: &Fact| fact.assignment.map(assignment_rank);
+        let meant = (0..facts.len()).filter(|n| is_meant(&facts[*n])).max_by_key(|n| rank(&facts[*n]));
+        meant.map(|n| facts.swap_remove(n));
+    }
+    let mut history = KeyHistory::default();
+    for Fact { at, assignment, trigger_hash } in facts {
+        assignment.into_iter().for_each(|assignment| history.add(at, assignment, trigger_hash));
+    }
+    history
+}
+
 /// The receipts of a run's keys.
 #[derive(Debug, Default)]
 pub struct EligibilityIndex {
-    map: DashMap<IndexKey, KeyHistory, BuildHasherDefault<AlreadyHashed>>,
+    map: DashMap<IndexKey, Vec<Fact>, BuildHasherDefault<AlreadyHashed>>,
 }
 
 impl EligibilityIndex {
     /// Adds a receipt; callable from any thread.
     pub fn add(&self, key: IndexKey, at: Micros, assignment: StoredAssignment, trigger_hash: Option<u64>) {
-        self.map.entry(key).or_default().add(at, assignment, trigger_hash);
+        self.map.entry(key).or_default().push(Fact { at, assignment: Some(assignment), trigger_hash });
+    }
+
+    /// Takes a receipt back; callable from any thread, before or after the receipt is added.
+    pub fn revoke(&self, key: IndexKey, at: Micros, trigger_hash: Option<u64>) {
+        self.map.entry(key).or_default().push(Fact { at, assignment: None, trigger_hash });
     }
 
     /// Takes a key's history out of the index: each key is decided once.
     pub fn take(&self, key: IndexKey) -> KeyHistory {
-        self.map.remove(&key).map(|(_, history)| history).unwrap_or_default()
+        self.map.remove(&key).map(|(_, facts)| settled(facts)).unwrap_or_default()
     }
 
     /// Whether no receipt was loaded.
@@ -191,6 +224,43 @@ mod tests {
         history.add(5, StoredAssignment::Control, None);
         assert_eq!(history.assignment, Some((3, StoredAssignment::Variant(1))));
         assert!(history.enrolled);
+    }
+
+    #[test]
+    fn a_revocation_takes_one_receipt_back_whatever_comes_first() {
+        let key = IndexKey::new(KeyHash(1 << 100), 0);
+        let variant = StoredAssignment::Variant(1);
+        for revoked_first in [true, false] {
+            let index = EligibilityIndex::default();
+            let revoke = || index.revoke(key, 5, Some(7));
+            if revoked_first {
+                revoke();
+            }
+            index.add(key, 3, StoredAssignment::Variant(0), Some(6));
+            index.add(key, 5, variant, Some(7));
+            index.add(key, 5, variant, None);
+            index.add(key, 5, StoredAssignment::Control, Some(7));
+            if !revoked_first {
+                revoke();
+            }
+            let history = index.take(key);
+            assert_eq!((history.receipts, history.enrolled), (vec![3, 5], true));
+            assert_eq!(history.trigger_hashes.iter().filter(|hash| **hash == 7).count(), 1, "that of the enrolment");
+            assert_eq!(history.assignment, Some((5, variant)));
+        }
+    }
+
+    #[test]
+    fn without_its_last_receipt_a_key_has_the_assignment_of_the_one_before() {
+        let index = EligibilityIndex::default();
+        let key = IndexKey::new(KeyHash(1 << 100), 0);
+        index.add(key, 3, StoredAssignment::Variant(0), None);
+        index.add(key, 5, StoredAssignment::Variant(1), None);
+        index.revoke(key, 5, None);
+        assert_eq!(index.take(key).assignment, Some((3, StoredAssignment::Variant(0))));
+        index.add(key, 5, StoredAssignment::Variant(1), None);
+        index.revoke(key, 5, None);
+        assert_eq!(index.take(key), KeyHistory::default());
     }
 
     #[test]

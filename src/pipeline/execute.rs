@@ -176,7 +176,10 @@ impl Execution<'_> {
                     if wanted[receipt.key.bucket()] && filter.may_contain(receipt.key.within_bucket()) {
                         let assignment = assignment_of(self.rules, number, receipt.outcome, receipt.variant);
                         let key = IndexKey::new(receipt.key, number);
-                        index.add(key, receipt.received_at, assignment, receipt.trigger_hash);
+                        match assignment {
+                            Some(assignment) => index.add(key, receipt.received_at, assignment, receipt.trigger_hash),
+                            None => index.revoke(key, receipt.received_at, receipt.trigger_hash),
+                        }
                     }
                 })
             })
@@ -213,12 +216,19 @@ impl PhaseClock {
     }
 }
 
-fn assignment_of(rules: &Rules, number: u16, outcome: StoredOutcome, variant: Option<&str>) -> StoredAssignment {
+/// What a recipient was given; nothing where a receipt was taken back.
+fn assignment_of(
+    rules: &Rules,
+    number: u16,
+    outcome: StoredOutcome,
+    variant: Option<&str>,
+) -> Option<StoredAssignment> {
     match outcome {
-        StoredOutcome::Control => StoredAssignment::Control,
+        StoredOutcome::Control => Some(StoredAssignment::Control),
+        StoredOutcome::Revoked => None,
         StoredOutcome::Sent => {
             let known = rules.campaigns.loaded[usize::from(number)].variant_of_name(variant);
-            known.map_or(StoredAssignment::Received, StoredAssignment::Variant)
+            Some(known.map_or(StoredAssignment::Received, StoredAssignment::Variant))
         }
     }
 }

@@ -61,14 +61,20 @@ pub enum StoredOutcome {
     Sent,
     /// The recipient was enrolled in the control group.
     Control,
+    /// An earlier receipt of this instant and trigger id was taken back: the message never left.
+    Revoked,
 }
 
 impl StoredOutcome {
+    /// Every outcome.
+    pub const ALL: [StoredOutcome; 3] = [StoredOutcome::Sent, StoredOutcome::Control, StoredOutcome::Revoked];
+
     /// The word in the state's files.
     pub fn code(self) -> &'static str {
         match self {
             StoredOutcome::Sent => "sent",
             StoredOutcome::Control => "control",
+            StoredOutcome::Revoked => "revoked",
         }
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use serde_json::Value;
 
 use super::manifest::RunManifest;
+use crate::delivery::REVOKED;
 use crate::error::{Error, Kind, Result as Done};
 use crate::ids::Digest;
 use crate::storage::simulated::{Image, Lie, SimDisk, Survival, Trouble};
@@ -246,7 +247,8 @@ fn sound(image: &Image) -> Result<(), String> {
                 return Err(format!("`{}` of `{run}` is not as it was written", file.path));
             }
         }
-        let files = tree.keys().filter(|path| path.starts_with(&home) && !path.ends_with('/')).count();
+        let is_its_own = |path: &&String| path.starts_with(&home) && !path.ends_with('/') && !path.ends_with(REVOKED);
+        let files = tree.keys().filter(is_its_own).count();
         if files != manifest.files.len() + 1 {
             return Err(format!("`{run}` has files that its manifest does not name"));
         }

@@ -12,10 +12,10 @@ use crate::state::State;
 use crate::storage::Disk;
 
 /// A run, its output folder and its state, both locked.
-struct Opened {
-    manifest: RunManifest,
-    out: OutFolder,
-    state: State,
+pub(super) struct Opened {
+    pub(super) manifest: RunManifest,
+    pub(super) out: OutFolder,
+    pub(super) state: State,
 }
 
 /// How a held run ended.
@@ -65,7 +65,10 @@ pub fn discard_held(disk: Arc<dyn Disk>, run_dir: &Path, state: Option<&Path>, w
     let Opened { manifest, out, mut state } = open(disk, run_dir, state, wait)?;
     let run_id = manifest.run_id;
     if state.manifest().run(&run_id).is_some() {
-        return Err(Error::new(Kind::State, format!("the run `{run_id}` is committed: it can't be discarded")));
+        let summary = format!("the run `{run_id}` is committed: it can't be discarded");
+        return Err(
+            Error::new(Kind::State, summary).hint("if no sender was handed it, `retrigger revoke` takes it back")
+        );
     }
     let is_held = state.held().is_some_and(|held| held.run_id == run_id);
     if is_held {
@@ -86,12 +89,13 @@ fn not_held(run_id: &str, state: &State) -> Error {
     Error::new(Kind::State, format!("the run `{run_id}` is not held by the state `{}`", state.dir().display()))
 }
 
-fn open(disk: Arc<dyn Disk>, run_dir: &Path, state: Option<&Path>, wait: Duration) -> Result<Opened> {
+/// Opens what a run belongs to.
+pub(super) fn open(disk: Arc<dyn Disk>, run_dir: &Path, state: Option<&Path>, wait: Duration) -> Result<Opened> {
     let (out, manifest) = find(&*disk, run_dir)?;
     let place = state.map(Path::to_owned).or_else(|| manifest.state_path.clone().map(PathBuf::from));
     let place = place.filter(|_| manifest.state_id.is_some()).ok_or_else(|| {
         let summary = format!("the run `{}` was made without a state", manifest.run_id);
-        Error::new(Kind::Usage, summary).hint("only a run with a state can be held")
+        Error::new(Kind::Usage, summary).hint("only a run with a state can be held or revoked")
     })?;
     let out = OutFolder::open(disk.clone(), &out, wait)?;
     let state = wait_for(wait, || State::open(disk.clone(), &place));
@@ -114,7 +118,8 @@ fn find(disk: &dyn Disk, run_dir: &Path) -> Result<(PathBuf, RunManifest)> {
     let path = run_dir.join("manifest.json");
     if !disk.exists(&path) {
         let summary = format!("`{}` is no run: it has no `manifest.json`", run_dir.display());
-        return Err(Error::new(Kind::Usage, summary).hint("give the folder that `run --hold` named"));
+        return Err(Error::new(Kind::Usage, summary)
+            .hint("give the folder of a run: where `run` published it, or `run --hold` staged it"));
     }
     let bytes = disk.read(&path).at(Kind::Output, "read", &path)?;
     let broken = |e| Error::new(Kind::Output, format!("`{}` is damaged", path.display())).caused_by(e);

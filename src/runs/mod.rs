@@ -12,6 +12,7 @@ mod manifest;
 mod out;
 mod plan;
 mod render;
+mod revoke;
 mod run;
 mod settings;
 mod spill;
@@ -27,6 +28,7 @@ pub use held::{Ended, commit_held, discard_held};
 pub use manifest::{InputRecord, RunManifest, Summary};
 pub use plan::Plan;
 pub use render::{RenderSettings, RenderWhat, Rendered, render};
+pub use revoke::{RevokeSettings, Revoked, revoke};
 pub use run::{Finished, RunOutcome, run};
 pub use settings::{MaxBad, RunSettings, StateUse};
 pub use state_life::{

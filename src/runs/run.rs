@@ -109,6 +109,10 @@ fn already_committed(plan: &Plan, state: Option<&State>, out: &OutFolder) -> Res
         let summary = format!("`{}` holds a run of this id that this state knows nothing of", place.display());
         return Err(Error::new(Kind::Output, summary).hint("use another `--out`, or the state that it was run with"));
     }
+    if state.is_some_and(|state| state.manifest().revocation(&plan.run_id).is_some()) {
+        let summary = format!("run `{}` was revoked: its id is taken", plan.run_id);
+        return Err(Error::new(Kind::Output, summary).hint("give another `--run-id`"));
+    }
     if digest != plan.config_digest.to_string() {
         let summary = format!("run `{}` is committed already, with other inputs, campaigns or flags", plan.run_id);
         return Err(Error::new(Kind::Output, summary).hint("give another `--run-id`, or none"));

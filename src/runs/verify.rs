@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::amendment::Amendment;
 use super::manifest::{RUN_FORMAT, RunManifest};
-use crate::delivery::{FileKind, WrittenFile, verify_files};
+use crate::delivery::{FileKind, REVOKED, WrittenFile, verify_files};
 use crate::error::{Error, Fault, IoContext, Kind, Result};
 
 /// A run that holds what its manifest says.
@@ -18,6 +18,8 @@ pub struct Verified {
     pub files: Vec<WrittenFile>,
     /// Rows that were erased since.
     pub erased_rows: u64,
+    /// It was revoked: nothing of it is to be sent.
+    pub revoked: bool,
 }
 
 /// Re-reads every file of a run: lengths, checksums, rows; and the ledger against the rows as the run wrote them.
@@ -34,7 +36,8 @@ pub fn verify(run_dir: &Path) -> Result<Verified> {
     faults.extend(check_ledger(&manifest));
     if faults.is_empty() {
         let erased_rows = amendment.map_or(0, |amendment| amendment.erased_rows());
-        return Ok(Verified { path: run_dir.to_owned(), manifest, files, erased_rows });
+        let revoked = run_dir.join(REVOKED).exists();
+        return Ok(Verified { path: run_dir.to_owned(), manifest, files, erased_rows, revoked });
     }
     if manifest.files.iter().any(|file| run_dir.join(format!("{}.amended", file.path)).exists()) {
         let summary = format!("an erasure from `{}` was interrupted", run_dir.display());

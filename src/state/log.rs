@@ -75,7 +75,7 @@ impl LogLine {
         let kind = RecipientKind::from_code(&self.recipient_kind).ok_or("`recipient_kind` is none of ours")?;
         let key = Digest::parse(&self.key_hash).map(|digest| KeyHash(digest.0));
         let key = key.filter(|key| is_key_of(*key, kind, &self.recipient));
-        let outcome = [StoredOutcome::Sent, StoredOutcome::Control].into_iter().find(|o| o.code() == self.outcome);
+        let outcome = StoredOutcome::ALL.into_iter().find(|o| o.code() == self.outcome);
         let hash = self.trigger_hash.as_deref().map(|hex| u64::from_str_radix(hex, 16)).transpose();
         if self.channels.len() != self.dispatch_ids.len() {
             return Err("`channels` and `dispatch_ids` have different lengths".to_owned());
@@ -88,7 +88,7 @@ impl LogLine {
             received_at: TimeReader::default()
                 .text(&self.received_at)
                 .map_err(|e| format!("expected {}", e.expected))?,
-            outcome: outcome.ok_or("`outcome` is neither `sent` nor `control`")?,
+            outcome: outcome.ok_or("`outcome` is not `sent`, `control` or `revoked`")?,
             channels: self.channels.into_iter().zip(ids).collect(),
             trigger_hash: hash.map_err(|_| "`trigger_hash` is not 16 hex digits")?,
             campaign_id: self.campaign_id,
@@ -97,6 +97,18 @@ impl LogLine {
             run_id: self.run_id,
         })
     }
+}
+
+/// The receipts of a run among some rows of the log; enrolments are none. Errors: [`Kind::State`] for a row that no run wrote.
+pub(super) fn receipts_of(batch: &RecordBatch, run_id: &str) -> Result<Vec<LoggedReceipt>> {
+    let column = |name: &str| batch.column_by_name(name).expect("the columns of the log").as_string::<i32>();
+    let (runs, outcomes) = (column("run_id"), column("outcome"));
+    let is_meant = |row: &usize| runs.value(*row) == run_id && outcomes.value(*row) == StoredOutcome::Sent.code();
+    let rows = (0..batch.num_rows()).filter(is_meant);
+    let receipt = |row| LogLine::of(batch, row).check();
+    rows.map(receipt)
+        .collect::<Result<_, String>>()
+        .map_err(|wrong| Error::new(Kind::State, format!("a receipt of the run `{run_id}` is damaged: {wrong}")))
 }
 
 /// Whether a key is that of a recipient as the log spells it; of an alias, `label:name` may be cut at any colon.
@@ -128,6 +140,11 @@ pub struct LoggedReceipt {
 }
 
 impl LoggedReceipt {
+    /// The row that takes it back.
+    pub(super) fn taken_back(self) -> LoggedReceipt {
+        LoggedReceipt { outcome: StoredOutcome::Revoked, ..self }
+    }
+
     /// Hands it on in the form in which receipts are recorded.
     pub(super) fn with<T>(&self, take: impl FnOnce(&Receipt<'_>) -> T) -> T {
         let channels: Vec<_> = self.channels.iter().map(|(name, id)| (name.as_str(), *id)).collect();

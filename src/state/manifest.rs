@@ -201,6 +201,8 @@ pub enum ChangeKind {
     Erase,
     /// The receipts are those of another state; generation 0.
     Fork,
+    /// The receipts of a run were taken back.
+    Revoke,
 }
 
 impl ChangeKind {
@@ -211,6 +213,7 @@ impl ChangeKind {
             ChangeKind::Compact => "compact",
             ChangeKind::Erase => "erase",
             ChangeKind::Fork => "fork",
+            ChangeKind::Revoke => "revoke",
         }
     }
 }
@@ -221,7 +224,7 @@ impl ChangeKind {
 pub struct Change {
     /// What it was.
     pub kind: ChangeKind,
-    /// Its name: of an import a digest of what was read and how, so that doing it again is found out.
+    /// Its name: of a revocation the run's id; of an import a digest of what was read and how, so that doing it again is found out.
     pub id: String,
     /// Its number.
     pub generation: u64,
@@ -300,9 +303,15 @@ impl StateManifest {
         self.runs.iter().rev().find(|run| run.run_id == run_id)
     }
 
-    /// The latest run that consumed an input with this content digest.
+    /// The latest run that consumed an input with this content digest, and was not revoked since.
     pub fn consumer_of(&self, input_digest: &str) -> Option<&RunRecord> {
-        self.runs.iter().rev().find(|run| run.inputs.iter().any(|input| input == input_digest))
+        let consumed = |run: &&RunRecord| run.inputs.iter().any(|input| input == input_digest);
+        self.runs.iter().rev().find(|run| consumed(run) && self.revocation(&run.run_id).is_none())
+    }
+
+    /// What took the receipts of a run back.
+    pub fn revocation(&self, run_id: &str) -> Option<&Change> {
+        self.changes.iter().find(|change| change.kind == ChangeKind::Revoke && change.id == run_id)
     }
 
     /// The change of this id, if it was committed.

@@ -45,6 +45,11 @@
 //! the folders on both sides; else nothing. The next commit replaces the record, so the rename must be durable by
 //! then.
 //!
+//! # Taking back
+//!
+//! Receipts are never removed to take them back: a revocation adds rows with the outcome `revoked` (`revoke.rs`). Deciding takes one
+//! receipt of the same key, campaign, instant and trigger id back for each.
+//!
 //! # What this deliberately does not do
 //!
 //! It reads no clock and draws no random number (both are arguments), does not move run folders, and does not wait for the lock: [`State::open`] returns an error of kind [`Kind::Busy`]. Only names of
@@ -59,6 +64,7 @@ mod manifest;
 mod merge;
 mod read;
 mod retention;
+mod revoke;
 mod rewrite;
 mod rows;
 mod verify;

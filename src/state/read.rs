@@ -321,7 +321,7 @@ fn visit_rows(batch: &RecordBatch, visit: &mut dyn FnMut(StoredReceipt<'_>)) -> 
 
 /// What is wrong with a row whose outcome is this word.
 pub(super) fn unknown_outcome(word: &str) -> String {
-    format!("the outcome `{word}` is neither `sent` nor `control`")
+    format!("the outcome `{word}` is not `sent`, `control` or `revoked`")
 }
 
 /// The footer and the tail that gives its length.

@@ -196,7 +196,8 @@ impl Sieve {
     fn stays(&mut self, batch: &RecordBatch) -> Vec<bool> {
         let rows = DecidingColumns::of(batch);
         let group = |row: usize| (rows.sort.key(row), rows.sort.campaign(row));
-        let is_receipt = |row: &usize| rows.outcome(*row) == Ok(StoredOutcome::Sent);
+        // A revocation goes when its receipt goes: both are of one instant.
+        let ages = |row: &usize| matches!(rows.outcome(*row), Ok(StoredOutcome::Sent | StoredOutcome::Revoked));
         let mut stays = vec![true; batch.num_rows()];
         let mut start = 0;
         while start < batch.num_rows() {
@@ -205,9 +206,8 @@ impl Sieve {
                 stays[start..end].fill(false);
                 self.erase(&rows, start..end);
             } else if let Some(cutoff) = self.cutoffs.get(rows.sort.campaign(start)) {
-                let newest = (start..end).rev().find(is_receipt).map(|row| rows.sort.at(row));
-                let newest = newest.filter(|_| cutoff.keeps_newest);
-                for row in (start..end).filter(is_receipt) {
+                let newest = newest_receipt(&rows, start..end).filter(|_| cutoff.keeps_newest);
+                for row in (start..end).filter(ages) {
                     let at = rows.sort.at(row);
                     stays[row] = at >= cutoff.before || newest == Some(at);
                     if !stays[row] {
@@ -234,4 +234,64 @@ fn last_group(batch: &RecordBatch) -> usize {
 fn same_group(a: &RecordBatch, b: &RecordBatch) -> bool {
     let (a, b) = (DecidingColumns::of(a).sort, DecidingColumns::of(b).sort);
     (a.key(0), a.campaign(0)) == (b.key(0), b.campaign(0))
+}
+
+/// The instant of the newest receipt of a group that was not taken back. Rows are in order of time.
+fn newest_receipt(rows: &DecidingColumns<'_>, group: Range<usize>) -> Option<Micros> {
+    let mut revoked: Vec<(Micros, Option<u64>)> = Vec::new();
+    let place = |row: usize| (rows.sort.at(row), rows.trigger_hash(row));
+    let is = |row: &usize, outcome| rows.outcome(*row) == Ok(outcome);
+    revoked.extend(group.clone().filter(|row| is(row, StoredOutcome::Revoked)).map(place));
+    let receipts = group.rev().filter(|row| is(row, StoredOutcome::Sent));
+    let mut standing = receipts.filter(|row| match revoked.iter().position(|taken| *taken == place(*row)) {
+        Some(taken) => {
+            revoked.swap_remove(taken);
+            false
+        }
+        None => true,
+    });
+    standing.next().map(|row| rows.sort.at(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::{Receipt, RowsBuilder};
+    use super::*;
+    use crate::ids::KeyHash;
+    use crate::triggers::RecipientKind;
+
+    /// Rows of one recipient and campaign, sorted, as (instant, outcome, hash of a trigger id).
+    fn rows(given: &[(Micros, StoredOutcome, Option<u64>)]) -> RecordBatch {
+        let mut builder = RowsBuilder::new();
+        for (received_at, outcome, trigger_hash) in given {
+            let (campaign_id, recipient, kind) = ("c", "ada", RecipientKind::ExternalUserId);
+            let (key, variant) = (KeyHash(7), Some("a"));
+            let receipt = Receipt {
+                key,
+                campaign_id,
+                kind,
+                recipient,
+                received_at: *received_at,
+                outcome: *outcome,
+                variant,
+                channels: &[],
+                trigger_hash: *trigger_hash,
+            };
+            builder.push(&receipt, "run").unwrap();
+        }
+        builder.take_sorted().unwrap()
+    }
+
+    #[test]
+    fn the_newest_receipt_is_one_that_was_not_taken_back() {
+        use StoredOutcome::{Control, Revoked, Sent};
+        let newest = |given: &[_]| {
+            let batch = rows(given);
+            newest_receipt(&DecidingColumns::of(&batch), 0..batch.num_rows())
+        };
+        assert_eq!(newest(&[(1, Sent, None), (5, Sent, Some(3)), (9, Control, None)]), Some(5));
+        assert_eq!(newest(&[(1, Sent, None), (5, Sent, Some(3)), (5, Revoked, Some(3))]), Some(1));
+        assert_eq!(newest(&[(1, Sent, None), (5, Sent, Some(3)), (5, Sent, Some(4)), (5, Revoked, Some(3))]), Some(5));
+        assert_eq!(newest(&[(5, Sent, None), (5, Revoked, None)]), None);
+    }
 }

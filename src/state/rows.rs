@@ -241,6 +241,7 @@ impl<'a> DecidingColumns<'a> {
         match self.outcomes.value(row) {
             "sent" => Ok(StoredOutcome::Sent),
             "control" => Ok(StoredOutcome::Control),
+            "revoked" => Ok(StoredOutcome::Revoked),
             other => Err(other),
         }
     }

@@ -1,4 +1,4 @@
-//! Runs that are held and end with a word: committed or discarded.
+//! Runs that are held and end with a word, committed or discarded; and committed runs that are taken back.
 
 use std::fs;
 use std::path::PathBuf;
@@ -145,4 +145,90 @@ fn only_a_run_with_a_state_can_be_held() {
     sandbox.run("--run-id plain").with_code(0);
     sandbox.call(&["commit", "out/plain"]).with_code(2).says("was made without a state");
     sandbox.call(&["discard", "campaigns"]).with_code(2).says("is no run");
+}
+
+const REVOKE: [&str; 4] = ["revoke", "out/monday", "--reason", "wrong template"];
+
+fn again(sandbox: &Sandbox, id: &str) -> Ended {
+    sandbox.run(&format!("--state state --run-id {id} --as-of 2026-11-24T02:00:00Z"))
+}
+
+#[test]
+fn a_revoked_run_is_as_if_it_had_not_been_and_says_so_itself() {
+    let sandbox = once();
+    sandbox.run("--state state --run-id monday").with_code(0);
+    let before = contents(&sandbox.path("out/monday"));
+    let ended = sandbox.call(&REVOKE).with_code(0);
+    assert!(ended.stdout.contains("run monday was revoked: 1 receipts count no more"), "{}", ended.stdout);
+    let run = sandbox.published();
+    assert_eq!(run.json("revoked.json")["reason"], "wrong template");
+    let mut after = contents(&run.0);
+    after.retain(|file, _| !file.ends_with("revoked.json"));
+    assert!(after == before, "nothing was rewritten");
+    let verified = sandbox.call(&["verify", "out/monday"]).with_code(0);
+    assert!(verified.stdout.contains("revoked"), "{}", verified.stdout);
+    // Its input is not consumed any more, and Ada has received nothing.
+    again(&sandbox, "tuesday").with_code(0);
+    assert_eq!(RunDir(sandbox.path("out/tuesday")).recipients(), ["ada"]);
+    again(&sandbox, "wednesday").with_code(1).says("was consumed by run `tuesday`");
+    assert_eq!(sandbox.generation(), 3);
+}
+
+#[test]
+fn revoking_twice_is_revoking_once_and_the_id_stays_taken() {
+    let sandbox = once();
+    sandbox.run("--state state --run-id monday").with_code(0);
+    sandbox.call(&REVOKE).with_code(0);
+    let before = (contents(&sandbox.path("state")), contents(&sandbox.path("out")));
+    let ended = sandbox.call(&["revoke", "out/monday", "--reason", "another"]).with_code(0);
+    assert!(ended.stdout.contains("was revoked before"), "{}", ended.stdout);
+    assert!((contents(&sandbox.path("state")), contents(&sandbox.path("out"))) == before);
+    sandbox.run("--state state --run-id monday").with_code(1).says("its id is taken").says("--run-id");
+}
+
+#[test]
+fn only_what_the_run_itself_sent_is_taken_back() {
+    let sandbox = once();
+    sandbox.run("--state state --run-id monday").with_code(0);
+    sandbox.run_on(&["next.ndjson"], "--state state --run-id tuesday --as-of 2026-11-24T02:00:00Z").with_code(0);
+    sandbox.call(&["revoke", "out/tuesday", "--reason", "too early"]).with_code(0);
+    let ended = sandbox.run_on(&["next.ndjson"], "--state state --run-id friday --as-of 2026-11-27T02:00:00Z");
+    ended.with_code(0);
+    assert_eq!(RunDir(sandbox.path("out/friday")).recipients(), ["bob"]);
+}
+
+#[test]
+fn a_revocation_survives_merging_export_and_import() {
+    let sandbox = once();
+    sandbox.run("--state state --run-id monday").with_code(0);
+    sandbox.call(&REVOKE).with_code(0);
+    sandbox.call(&["state", "compact", "state", "--as-of", "2026-11-30T00:00:00Z"]).with_code(0);
+    let shown = sandbox.call(&["state", "show", "state"]).with_code(0);
+    assert!(shown.stdout.contains("revoke"), "{}", shown.stdout);
+    for (log, copy) in [("log.parquet", "one"), ("log.ndjson", "two")] {
+        let format = if log.ends_with("parquet") { "parquet" } else { "ndjson" };
+        sandbox.call(&["state", "export", "state", "--out", log, "--format", format]).with_code(0);
+        sandbox.call(&["state", "init", copy]).with_code(0);
+        sandbox.call(&["state", "import", copy, "--input", log]).with_code(0);
+        sandbox.run(&format!("--state {copy} --run-id {copy} --out out-{copy}")).with_code(0);
+        assert_eq!(RunDir(sandbox.path(format!("out-{copy}/{copy}"))).recipients(), ["ada"], "{log}");
+    }
+    again(&sandbox, "tuesday").with_code(0);
+    assert_eq!(RunDir(sandbox.path("out/tuesday")).recipients(), ["ada"]);
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_refused() {
+    let sandbox = once();
+    sandbox.run("--run-id plain").with_code(0);
+    let revoke = |run: &str, more: &[&str]| sandbox.call(&[&["revoke", run, "--reason", "x"], more].concat());
+    revoke("out/plain", &[]).with_code(2).says("was made without a state");
+    revoke("campaigns", &[]).with_code(2).says("is no run");
+    sandbox.call(&["revoke", "out/plain"]).with_code(2).says("--reason");
+    sandbox.run(HOLD).with_code(0);
+    revoke(HELD, &[]).with_code(75).says("holds the run `monday`");
+    end(&sandbox, "commit", &[]).with_code(0);
+    sandbox.call(&["state", "init", "other"]).with_code(0);
+    revoke("out/monday", &["--state", "other"]).with_code(1).says("belongs to another state");
+    assert!(!sandbox.exists("out/monday/revoked.json"));
 }

@@ -14,7 +14,7 @@ use crate::error::{Kind, Result as Done};
 use crate::input::InputOptions;
 use crate::planted::{self, Bug};
 use crate::runs::out::OutFolder;
-use crate::runs::{Finished, RunSettings, StateUse, commit_held, discard_held, run};
+use crate::runs::{Finished, RevokeSettings, RunSettings, StateUse, commit_held, discard_held, revoke, run};
 use crate::state::State;
 use crate::storage::Disk;
 use crate::storage::simulated::{Image, Lie, SimDisk};
@@ -203,11 +203,33 @@ fn discarding(site: &Site, how: How) -> Examined {
     how(&Scenario { before: after_holding(site), command: &command, counts: &counts, lie: site.lie.clone() })
 }
 
+fn revoking(site: &Site, how: How) -> Examined {
+    let settings = RevokeSettings {
+        run_dir: Path::new(HOME).join("out/day-2"),
+        reason: "wrong template".to_owned(),
+        state: None,
+        wait_lock: Duration::ZERO,
+        now: 1_800_000_000_000_000,
+    };
+    let command = |disk: &SimDisk| revoke(Arc::new(disk.clone()), &settings).map(drop);
+    let counts = |picture: &Picture| {
+        let manifest = picture.get("/disk/state/manifest.json");
+        manifest.is_some_and(|manifest| manifest.contains(r#""kind":"revoke""#))
+    };
+    how(&Scenario { before: site.after([1, 2]), command: &command, counts: &counts, lie: site.lie.clone() })
+}
+
 /// Prints what was examined: `--nocapture` shows the counts that docs/crash-safety.md gives.
 fn tell(name: &str, examined: Examined) {
     let counted = examined.unwrap_or_else(|fault| panic!("{name}: {fault}"));
     println!("{name}: {counted:?}");
     assert!(counted.operations == 0 || counted.operations > 5, "{name}: {counted:?}");
+}
+
+#[test]
+fn revoking_survives_two_crashes_anywhere_and_fails_clean() {
+    tell("revoke", revoking(&Site::new(), |scenario| scenario.explore(2)));
+    tell("revoke", revoking(&Site::new(), |scenario| scenario.fail()));
 }
 
 #[test]
