@@ -107,13 +107,34 @@ pub struct RenderTask<'a> {
 }
 
 impl RenderTask<'_> {
-    /// Reads the split again and renders its rows; not all of them where they come to more than `most_bytes`.
-    pub fn run(&self) -> Result<SplitOutput> {
-        let mut renderer = Renderer::new(self);
+    /// Reads the split again and renders its rows; not all of them where they come to more than `most_bytes`. The builders
+    /// come back empty.
+    pub fn run(&self, builders: Builders) -> Result<(SplitOutput, Builders)> {
+        let mut renderer = Renderer::new(self, builders);
         match self.source.read(self.split, Need::Everything, &mut |row| renderer.row(&row)) {
             Err(_) if renderer.is_done => renderer.finish(),
             Err(error) => Err(error),
             Ok(_) => renderer.finish(),
+        }
+    }
+}
+
+/// What rows are built with. Tasks hand it on, since memory that has grown once need not grow again.
+pub struct Builders {
+    messages: Vec<MessageRows>,
+    decisions: DecisionRows,
+    dropped: DroppedRows,
+    filling: Filling,
+}
+
+impl Builders {
+    /// Empty ones.
+    pub fn new(schemas: &Schemas, rules: &Rules) -> Builders {
+        Builders {
+            messages: schemas.message_rows(rules.carry.len()),
+            decisions: DecisionRows::new(schemas.decisions.clone()),
+            dropped: DroppedRows::new(schemas.dropped.clone()),
+            filling: Filling::default(),
         }
     }
 }
@@ -131,10 +152,7 @@ struct Renderer<'a> {
     taken_bytes: usize,
     /// The last line whose text is among the rejected.
     shown_line: Option<u64>,
-    messages: Vec<MessageRows>,
-    decisions: DecisionRows,
-    dropped: DroppedRows,
-    filling: Filling,
+    builders: Builders,
     dispatch_ids: Vec<DispatchId>,
     /// `file:line` of the row at hand.
     source: String,
@@ -142,7 +160,7 @@ struct Renderer<'a> {
 }
 
 impl<'a> Renderer<'a> {
-    fn new(task: &'a RenderTask<'a>) -> Renderer<'a> {
+    fn new(task: &'a RenderTask<'a>, builders: Builders) -> Renderer<'a> {
         let channels = task.schemas.channels.len();
         let tally = Tally::new(task.rules.campaigns.loaded.len(), channels);
         let (rejected, remainder, receipts) = (Vec::new(), Vec::new(), Vec::new());
@@ -155,10 +173,7 @@ impl<'a> Renderer<'a> {
             next_note: 0,
             taken_bytes: 0,
             shown_line: None,
-            messages: task.schemas.message_rows(task.rules.carry.len()),
-            decisions: DecisionRows::new(task.schemas.decisions.clone()),
-            dropped: DroppedRows::new(task.schemas.dropped.clone()),
-            filling: Filling::default(),
+            builders,
             dispatch_ids: Vec::new(),
             source: String::new(),
             out: SplitOutput {
@@ -274,7 +289,7 @@ impl<'a> Renderer<'a> {
             eligible_at: blocked.and_then(|b| b.eligible_at),
             variant: None,
         };
-        self.decisions.push(who, &cells, &[]);
+        self.builders.decisions.push(who, &cells, &[]);
         self.out.tally.reason(campaign, reason);
         Ok(())
     }
@@ -310,7 +325,7 @@ impl<'a> Renderer<'a> {
             variant: self.campaign(number, variant).1.name.as_deref(),
             ..DecisionCells::default()
         };
-        self.decisions.push(who, &cells, &self.dispatch_ids);
+        self.builders.decisions.push(who, &cells, &self.dispatch_ids);
         self.out.tally.sent(number);
         if self.task.keep_receipts {
             self.receipt(trigger, number, at, StoredOutcome::Sent, Some(variant), produced);
@@ -330,7 +345,7 @@ impl<'a> Renderer<'a> {
         let (campaign, variant) = self.campaign(number, variant_number);
         if let (true, Some(channel)) = (variant.messages.is_empty(), self.task.schemas.properties_channel()) {
             let text = trigger.properties.text();
-            let Ok(()) = self.messages[channel].render(&[0], |_, out| {
+            let Ok(()) = self.builders.messages[channel].render(&[0], |_, out| {
                 out.push_str(&text);
                 Ok::<(), std::convert::Infallible>(())
             });
@@ -338,11 +353,11 @@ impl<'a> Renderer<'a> {
             return Ok(Vec::new());
         }
         let subject = Subject { campaign, variant, trigger };
-        self.filling.fill(subject);
+        self.builders.filling.fill(subject);
         let mut dropped = Vec::new();
         let placements = self.task.schemas.placements(number, variant_number);
         for (message, placement) in variant.messages.iter().zip(placements) {
-            let (rows, filling) = (&mut self.messages[placement.channel], &mut self.filling);
+            let (rows, filling) = (&mut self.builders.messages[placement.channel], &mut self.builders.filling);
             let rendered = rows
                 .render(&placement.columns, |index, out| filling.render_field(&message.fields[index], subject, out));
             match rendered {
@@ -366,9 +381,9 @@ impl<'a> Renderer<'a> {
     ) {
         let id = id_of(channel, &self.task.schemas.channels[channel].0);
         if self.task.rules.record_only {
-            self.messages[channel].forget(places);
+            self.builders.messages[channel].forget(places);
         } else {
-            self.messages[channel].push(digits(&id.hex()), who, variant, places);
+            self.builders.messages[channel].push(digits(&id.hex()), who, variant, places);
             self.out.tally.message(campaign, channel);
         }
         self.dispatch_ids.push(id);
@@ -378,13 +393,17 @@ impl<'a> Renderer<'a> {
         let name = self.campaign(number, variant).1.name.as_deref();
         for (channel, drop) in dropped {
             let channel_name = &self.task.schemas.channels[*channel].0;
-            self.dropped.push(who, channel_name, name, drop.reason.code(), &drop.detail);
+            self.builders.dropped.push(who, channel_name, name, drop.reason.code(), &drop.detail);
             self.out.tally.dropped(number, *channel, drop.reason);
         }
     }
 
     fn control(&mut self, who: &Who<'_>, trigger: &Trigger<'_>, number: u16, at: Micros, enrols: bool) -> Result<()> {
-        self.decisions.push(who, &DecisionCells { outcome: Outcome::Control.code(), ..DecisionCells::default() }, &[]);
+        self.builders.decisions.push(
+            who,
+            &DecisionCells { outcome: Outcome::Control.code(), ..DecisionCells::default() },
+            &[],
+        );
         self.out.tally.control(number);
         if enrols && self.task.keep_receipts {
             self.receipt(trigger, number, at, StoredOutcome::Control, None, Vec::new());
@@ -396,11 +415,11 @@ impl<'a> Renderer<'a> {
     fn failed(&mut self, who: &Who<'_>, trigger: &Trigger<'_>, number: u16, variant: u8) -> Result<()> {
         let (campaign, arm) = self.campaign(number, variant);
         let subject = Subject { campaign, variant: arm, trigger };
-        self.filling.fill(subject);
+        self.builders.filling.fill(subject);
         let placements = self.task.schemas.placements(number, variant);
         let mut dropped = Vec::new();
         for (message, placement) in arm.messages.iter().zip(placements) {
-            match self.filling.why_dropped(message, subject) {
+            match self.builders.filling.why_dropped(message, subject) {
                 Some(drop) => dropped.push((placement.channel, drop)),
                 None => {
                     let summary = format!("{} was decided not to be receivable, but rendered", who.source);
@@ -416,7 +435,7 @@ impl<'a> Renderer<'a> {
             variant: arm.name.as_deref(),
             ..DecisionCells::default()
         };
-        self.decisions.push(who, &cells, &[]);
+        self.builders.decisions.push(who, &cells, &[]);
         self.out.tally.reason(Some(number), reason);
         if reason.outcome() == Outcome::Failed {
             lines::push_remainder(&mut self.out.remainder, trigger, &self.task.rules.carry);
@@ -453,7 +472,7 @@ impl<'a> Renderer<'a> {
     }
 
     fn take_messages(&mut self, all: bool) -> Result<()> {
-        for (channel, rows) in self.messages.iter_mut().enumerate() {
+        for (channel, rows) in self.builders.messages.iter_mut().enumerate() {
             if let Some(batch) = rows.take(all)? {
                 self.taken_bytes += batch.get_array_memory_size();
                 self.out.tables.push((Table::Messages(channel), batch));
@@ -462,13 +481,13 @@ impl<'a> Renderer<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<SplitOutput> {
+    fn finish(mut self) -> Result<(SplitOutput, Builders)> {
         if self.ordinal != self.task.verdicts.len() && !self.is_done {
             return Err(self.changed());
         }
         self.take_messages(true)?;
-        self.out.tables.extend(self.decisions.finish()?.map(|rows| (Table::Decisions, rows)));
-        self.out.tables.extend(self.dropped.finish()?.map(|rows| (Table::Dropped, rows)));
-        Ok(self.out)
+        self.out.tables.extend(self.builders.decisions.finish()?.map(|rows| (Table::Decisions, rows)));
+        self.out.tables.extend(self.builders.dropped.finish()?.map(|rows| (Table::Dropped, rows)));
+        Ok((self.out, self.builders))
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -13,7 +14,7 @@ use super::keys::SplitKeys;
 use super::ledger::Tally;
 #[cfg(doc)]
 use super::memory::Memory;
-use super::render::{Receipt, RenderTask, SplitOutput};
+use super::render::{Builders, Receipt, RenderTask, SplitOutput};
 use super::seams::{DeliverySink, LinesFile, ReceiptSink, TriggerSource};
 use crate::error::Result;
 
@@ -38,8 +39,13 @@ pub fn render_all<S: DeliverySink>(
     sink: &mut S,
 ) -> Result<Tally> {
     execution.progress.phase("rendering", execution.total_bytes());
-    let renderer =
-        Renderer { execution, splits, lines: first_lines(execution.source, splits), keep_receipts: receipts.is_some() };
+    let renderer = Renderer {
+        execution,
+        splits,
+        lines: first_lines(execution.source, splits),
+        keep_receipts: receipts.is_some(),
+        builders: Mutex::default(),
+    };
     let tally = Tally::new(execution.rules.campaigns.loaded.len(), execution.schemas.channels.len());
     let mut collector = Collector { sink, receipts, pieces: Vec::new(), waiting: Vec::new(), tally };
     let at_once = execution.memory.tasks(rayon::current_num_threads());
@@ -101,6 +107,8 @@ struct Renderer<'a> {
     /// First line of every split in its file, from 1.
     lines: Vec<u64>,
     keep_receipts: bool,
+    /// Builders that no task uses at the moment.
+    builders: Mutex<Vec<Builders>>,
 }
 
 impl Renderer<'_> {
@@ -117,7 +125,8 @@ impl Renderer<'_> {
         interrupt.check()?;
         let verdicts = &self.splits[task.split].verdicts;
         let ends = task.rows.end == verdicts.len();
-        let output = RenderTask {
+        let waiting = self.builders.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let (output, builders) = RenderTask {
             rules,
             schemas,
             source,
@@ -129,7 +138,8 @@ impl Renderer<'_> {
             keep_receipts: self.keep_receipts,
             most_bytes: memory.task_bytes(),
         }
-        .run()?;
+        .run(waiting.unwrap_or_else(|| Builders::new(schemas, rules)))?;
+        self.builders.lock().unwrap_or_else(PoisonError::into_inner).push(builders);
         let is_last = ends && output.rest.is_empty();
         if is_last {
             verdicts.forget_notes();
