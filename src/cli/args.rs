@@ -188,6 +188,9 @@ pub struct RunArgs {
     /// Commit nothing unless this file stands beside the input, such as `_SUCCESS`
     #[arg(long, value_name = "NAME")]
     pub require_marker: Option<String>,
+    /// Commit nothing when campaigns differ from those of the state's newest run
+    #[arg(long, conflicts_with = "stateless")]
+    pub locked: bool,
     /// Commit nothing when a campaign's share of sent, failed or suppressed triggers is further than this from the median of
     /// the last 7 runs of the state, in percentage points
     #[arg(long, value_name = "P%", conflicts_with = "stateless")]

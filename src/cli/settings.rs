@@ -173,6 +173,7 @@ fn guards(args: &RunArgs) -> Result<Guards> {
     Ok(Guards {
         expect_triggers: args.expect_triggers.as_deref().map(expect_triggers).transpose()?,
         require_marker: marker,
+        locked: args.locked,
         max_change: args.max_change.as_deref().map(max_change).transpose()?,
         accept_change: args.accept_change.clone(),
     })

@@ -4,11 +4,14 @@
 use std::path::Path;
 
 use super::manifest::RunManifest;
+use super::plan::Plan;
+use crate::campaigns::Campaign;
 use crate::error::{Error, Fault, Kind, Result};
 use crate::input::InputFile;
 use crate::pipeline::{Counts, Ledger};
-use crate::state::{RunRecord, State};
+use crate::state::{RunRecord, State, Window};
 use crate::storage::Disk;
+use crate::triggers::format_micros;
 
 /// The guards of one run. None is part of its identity.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +20,8 @@ pub struct Guards {
     pub expect_triggers: Option<(u64, u64)>,
     /// A file that must stand in every folder that input is read from.
     pub require_marker: Option<String>,
+    /// Refuse campaigns that differ from those of the state's newest run.
+    pub locked: bool,
     /// By how many percentage points the share of sent, failed or suppressed triggers of a campaign may differ from the median of
     /// earlier runs.
     pub max_change: Option<f64>,
@@ -42,6 +47,27 @@ impl Guards {
         Err(Error::new(Kind::Input, "the input is not complete yet")
             .with_faults(faults)
             .hint(format!("run again when whoever writes it has put `{marker}` there; nothing was committed")))
+    }
+
+    /// Compares the campaigns with those of the state's newest run. The first run has nothing to be compared with.
+    pub fn check_locked(&self, state: &State, plan: &Plan) -> Result<()> {
+        let newest = state.manifest().publication.as_ref().filter(|_| self.locked);
+        let newest = newest.and_then(|newest| serde_json::from_str::<RunManifest>(newest.manifest.get()).ok());
+        let Some(newest) = newest else { return Ok(()) };
+        let differing = plan.campaign_digests.iter().filter(|(id, digest)| newest.campaigns.get(*id) != Some(digest));
+        let faults: Vec<Fault> = differing
+            .map(|(id, _)| match newest.campaigns.contains_key(id) {
+                true => Fault::new(id, "was changed since"),
+                false => Fault::new(id, "was not there"),
+            })
+            .collect();
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let summary = format!("`--locked`: the campaigns are not those of the newest run, `{}`", newest.run_id);
+        Err(Error::new(Kind::Guard, summary)
+            .with_faults(faults)
+            .hint("if the change is meant, run once without `--locked`; `check` shows what they are now"))
     }
 
     /// Checks how many triggers there were.
@@ -77,6 +103,29 @@ impl Guards {
             "look at what would be sent with `--dry-run` or `--hold`; if it is meant, give `--accept-change` with the campaigns' ids",
         ))
     }
+}
+
+/// Refuses a window that was lengthened to where receipts have been dropped already: what it would have to know is gone.
+pub fn check_history(plan: &Plan, state: &State) -> Result<()> {
+    let as_of = plan.rules.as_of;
+    let fault = |campaign: &Campaign| {
+        let kept = state.manifest().campaigns.get(&campaign.id)?;
+        let floor = kept.history_floor?;
+        let window = campaign.reeligibility.window_seconds().map_or(Window::Never, Window::Seconds);
+        let is_longer = kept.largest_window.is_none_or(|largest| window > largest);
+        let is_short = campaign.reeligibility.looks_back_to(as_of) < floor;
+        (is_longer && is_short).then(|| {
+            let known = format!("receipts before {} have been dropped", format_micros(floor));
+            Fault::new(&campaign.id, format!("its window is longer than any before, and {known}"))
+        })
+    };
+    let faults: Vec<Fault> = plan.rules.campaigns.loaded.iter().filter_map(fault).collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::State, "a window was lengthened beyond the history that is kept; nothing was committed")
+        .with_faults(faults)
+        .hint("keep the window shorter until that date is far enough in the past, or give the campaign a new id"))
 }
 
 fn is_marked(marker: &str, arguments: &[String], file: &Path) -> bool {

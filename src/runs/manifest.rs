@@ -1,6 +1,8 @@
 //! What a run says of itself: `manifest.json` (what exists, and why it can be trusted) and `summary.json` (for people and
 //! dashboards; its keys are stable).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -35,6 +37,9 @@ pub struct RunManifest {
     pub config_digest: Digest,
     /// The semantic flags as used.
     pub flags: Value,
+    /// Digest of each campaign's definition and templates, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub campaigns: BTreeMap<String, Digest>,
     /// The run's instant, RFC 3339.
     pub as_of: String,
     /// The inputs, in order.

@@ -29,6 +29,8 @@ pub struct Plan {
     pub flags: serde_json::Value,
     /// Digest of input contents, campaigns and semantic flags.
     pub config_digest: Digest,
+    /// Digest of each campaign's definition and templates, by id.
+    pub campaign_digests: BTreeMap<String, Digest>,
     /// The wall clock.
     pub now: Micros,
     /// The run's id: given, or the beginning of the digest.
@@ -81,8 +83,9 @@ impl Plan {
         let records = records(&inputs)?;
         let flags = settings.semantic_flags();
         let config_digest = digest(&rules.campaigns, exclude_digest, &records, &flags);
+        let campaign_digests = campaign_digests(&rules.campaigns);
         let run_id = settings.run_id.clone().unwrap_or_else(|| config_digest.to_string()[..16].to_owned());
-        Ok(Plan { rules, schemas, inputs, records, flags, config_digest, now: settings.now, run_id })
+        Ok(Plan { rules, schemas, inputs, records, flags, config_digest, campaign_digests, now: settings.now, run_id })
     }
 }
 
@@ -127,6 +130,11 @@ fn records(inputs: &Inputs) -> Result<Vec<InputRecord>> {
         }
     }
     Ok(records)
+}
+
+fn campaign_digests(campaigns: &Campaigns) -> BTreeMap<String, Digest> {
+    let digest = |campaign: &crate::campaigns::Campaign| Digest::of(json!(campaign.files).to_string().as_bytes());
+    campaigns.loaded.iter().map(|campaign| (campaign.id.clone(), digest(campaign))).collect()
 }
 
 /// Names of inputs are left out: a file that was renamed or fetched again is the same input.

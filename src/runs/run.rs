@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::check::spool;
 use super::commit;
+use super::guards;
 use super::manifest::{RUN_FORMAT, RunManifest, Summary, peak_rss_bytes};
 use super::out::OutFolder;
 use super::plan::{Definitions, Plan};
@@ -70,9 +71,7 @@ pub fn run(disk: Arc<dyn Disk>, settings: &RunSettings, progress: &dyn Progress)
         return Ok(finished);
     }
     if let Some(state) = &state {
-        check_consumed(&plan, state, settings.allow_consumed)?;
-        plan.rules.history_floors = floors(&plan, state);
-        plan.rules.erased = state.tombstones();
+        know(&mut plan, state, settings)?;
     }
     out.check_free(&plan.run_id)?;
     let staged = stage(&disk, &plan, settings, state.as_ref(), &out, progress);
@@ -89,6 +88,16 @@ fn open_state(disk: &Arc<dyn Disk>, settings: &RunSettings) -> Result<Option<Sta
         return State::init(disk.clone(), path, settings.new_state_id).map(Some);
     }
     state_life::open_state(disk, path, settings.wait_lock).map(Some)
+}
+
+/// What the state has to say of a run before it begins.
+fn know(plan: &mut Plan, state: &State, settings: &RunSettings) -> Result<()> {
+    settings.guards.check_locked(state, plan)?;
+    check_consumed(plan, state, settings.allow_consumed)?;
+    guards::check_history(plan, state)?;
+    plan.rules.history_floors = floors(plan, state);
+    plan.rules.erased = state.tombstones();
+    Ok(())
 }
 
 fn floors(plan: &Plan, state: &State) -> Vec<Option<i64>> {
@@ -184,6 +193,7 @@ fn stage(
         run_id: plan.run_id.clone(),
         config_digest: plan.config_digest,
         flags: plan.flags.clone(),
+        campaigns: plan.campaign_digests.clone(),
         as_of: format_micros(plan.rules.as_of),
         inputs: plan.records.clone(),
         ledger: executed.ledger,
@@ -335,9 +345,7 @@ fn dry_run(
         return Ok(finished);
     }
     if let Some(state) = &state {
-        check_consumed(&plan, state, settings.allow_consumed)?;
-        plan.rules.history_floors = floors(&plan, state);
-        plan.rules.erased = state.tombstones();
+        know(&mut plan, state, settings)?;
     }
     let spill = SpillFile::new(disk.clone(), spool.path().to_owned());
     let memory = Memory::new(settings.memory, &spill);

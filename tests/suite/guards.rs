@@ -112,3 +112,46 @@ fn a_signal_ends_the_run_and_leaves_nothing() {
         assert_eq!(sandbox.generation(), 0);
     }
 }
+
+#[test]
+fn locked_refuses_campaigns_that_are_not_those_of_the_newest_run() {
+    let sandbox = Sandbox::with_rows(&[ROW]);
+    let run = |day: usize, more: &str| {
+        sandbox.write("input.ndjson", row(&format!("p-{day}")));
+        sandbox.run(&format!("--state state --create-state --as-of 2026-11-2{day}T02:00:00Z {more}"))
+    };
+    run(3, "--locked").with_code(0);
+    run(4, "--locked").with_code(0);
+    sandbox.write("campaigns/note/campaign.json", NOTE.replace("Hello", "Good day"));
+    let ended = run(5, "--locked").with_code(1);
+    ended.says("the campaigns are not those of the newest run").says("note: was changed since");
+    assert_eq!((sandbox.generation(), sandbox.exists("out.staging")), (2, false));
+    sandbox.write("campaigns/other/campaign.json", NOTE.replace("\"note\"", "\"other\""));
+    run(5, "--locked").with_code(1).says("other: was not there");
+    run(5, "").with_code(0);
+    run(6, "--locked").with_code(0);
+    sandbox.run("--locked --stateless").with_code(2);
+}
+
+#[test]
+fn a_window_longer_than_the_history_is_refused_with_its_date() {
+    let sandbox = Sandbox::with_rows(&[ROW]);
+    let rule = |window: &str| sandbox.write("campaigns/note/campaign.json", NOTE.replace("always", window));
+    let run = |as_of: &str, who: &str| {
+        sandbox.write("input.ndjson", row(who).replace("2026-11-22T08:00:00Z", as_of));
+        sandbox.run(&format!("--state state --create-state --as-of {as_of}"))
+    };
+    rule("1d");
+    run("2026-01-01T00:00:00Z", "ada").with_code(0);
+    run("2026-06-01T00:00:00Z", "bob").with_code(0);
+    let compact = ["state", "compact", "state", "--campaigns", "campaigns", "--as-of", "2026-06-02T00:00:00Z"];
+    sandbox.call(&compact).with_code(0);
+    rule("300d");
+    let ended = run("2026-06-03T00:00:00Z", "cyd").with_code(1);
+    ended
+        .says("note: its window is longer than any before")
+        .says("receipts before 2026-01-01T00:00:00.000001Z have been dropped");
+    assert!(!sandbox.exists("out.staging"));
+    rule("100d");
+    run("2026-06-03T00:00:00Z", "cyd").with_code(0);
+}
