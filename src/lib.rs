@@ -2,7 +2,7 @@
 //! messages and commits them as delivery batches in one atomic run. It is a command line (see the README) and this library.
 //!
 //! Layers, each of which only looks down: [`cli`] → [`runs`] → the edges ([`input`], [`delivery`], [`state`], [`generate`]) → the engine
-//! ([`pipeline`]) → the domain ([`triggers`], [`campaigns`], [`templates`], [`eligibility`]) → [`storage`], [`ids`], [`interrupt`], [`error`].
+//! ([`pipeline`], [`simulate`]) → the domain ([`triggers`], [`campaigns`], [`templates`], [`eligibility`]) → [`storage`], [`ids`], [`interrupt`], [`error`].
 //!
 //! # A whole run
 //!
@@ -81,6 +81,7 @@ pub mod pipeline;
 #[cfg(test)]
 mod planted;
 pub mod runs;
+pub mod simulate;
 pub mod state;
 pub mod storage;
 pub mod templates;

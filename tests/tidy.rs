@@ -147,7 +147,7 @@ fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
 
 /// What each folder may use, apart from itself. The ground uses nothing; the domain and the engine know no files, and so
 /// not `storage`.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("error", &[]),
     ("ids", &[]),
     ("fence", &[]),
@@ -158,6 +158,11 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("templates", &["triggers", "ids", "error", "fence"]),
     ("campaigns", &["triggers", "eligibility", "templates", "ids", "error", "fence"]),
     ("pipeline", &["triggers", "eligibility", "templates", "campaigns", "ids", "error", "fence", "interrupt"]),
+    // As the engine, and so without a way to a state's files or a delivery.
+    (
+        "simulate",
+        &["pipeline", "triggers", "eligibility", "templates", "campaigns", "ids", "error", "fence", "interrupt"],
+    ),
     ("input", EDGE),
     ("delivery", EDGE),
     ("state", EDGE),
@@ -171,6 +176,7 @@ const EDGE: &[&str] =
     &["pipeline", "triggers", "eligibility", "templates", "campaigns", "storage", "ids", "error", "fence", "interrupt"];
 
 const RUNS: &[&str] = &[
+    "simulate",
     "input",
     "delivery",
     "state",
@@ -188,6 +194,7 @@ const RUNS: &[&str] = &[
 
 const CLI: &[&str] = &[
     "runs",
+    "simulate",
     "generate",
     "input",
     "delivery",
@@ -296,7 +303,7 @@ const DOORS: [(&str, &[&str]); 24] = [
     ("handlebars::", &["templates"]),
     ("dashmap::", &["eligibility"]),
     // Generating is an engine of its own, small enough to live with its files.
-    ("rayon::", &["pipeline", "generate", "cli"]),
+    ("rayon::", &["pipeline", "simulate", "generate", "cli"]),
     ("rand::", &["generate"]),
     ("rand_distr::", &["generate"]),
     ("parquet::", &["input", "delivery", "state", "generate"]),

@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::generate::GenerateArgs;
-
+use super::simulate::SimulateArgs;
 use super::state_args::StateArgs;
 
 /// High-throughput batch trigger processor: bulk trigger files in, exactly-once delivery batches out.
@@ -41,6 +41,8 @@ pub enum Command {
     State(StateArgs),
     /// Make triggers from a seed: a load test, or an input to try rules on
     Generate(Box<GenerateArgs>),
+    /// Try re-eligibility rules on triggers: what each would have sent, to whom and when; nothing is rendered or written
+    Simulate(Box<SimulateArgs>),
     /// Print what a shell needs to complete commands and flags
     Completions {
         /// The shell to print for

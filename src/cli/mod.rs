@@ -7,6 +7,8 @@ mod print;
 mod print_state;
 mod progress;
 mod settings;
+mod simulate;
+mod simulate_text;
 mod state;
 mod state_args;
 
@@ -64,6 +66,7 @@ fn dispatch(args: Args) -> Result<u8> {
         Command::Verify(args) => verify(&args),
         Command::State(args) => state::run(&args.command),
         Command::Generate(args) => generate::generate(&args),
+        Command::Simulate(args) => simulate::simulate(&args),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man { out } => pages::man(&out),
     }

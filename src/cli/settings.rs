@@ -127,7 +127,8 @@ fn escape_by_name(template: &Path) -> Escape {
     }
 }
 
-fn clock(clock: ClockArg) -> Clock {
+/// A clock.
+pub fn clock(clock: ClockArg) -> Clock {
     match clock {
         ClockArg::Run => Clock::Run,
         ClockArg::Event => Clock::Event,
@@ -207,7 +208,8 @@ pub fn max_bad(text: &str) -> Result<MaxBad> {
     }
 }
 
-fn memory(text: &str) -> Result<u64> {
+/// `--memory`.
+pub fn memory(text: &str) -> Result<u64> {
     let wrong = |why: String| usage(format!("`--memory {text}`: {why}"));
     let size: ByteSize = text.parse().map_err(|_| wrong("expected a size such as `512MiB` or `4GB`".to_owned()))?;
     if size.as_u64() < Memory::LEAST {
@@ -227,7 +229,7 @@ pub fn threads(asked: Option<NonZeroUsize>, memory: u64) -> usize {
 }
 
 /// Three quarters of the machine's memory, or of what the control group of this process may take.
-fn default_memory() -> u64 {
+pub fn default_memory() -> u64 {
     let system =
         System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
     let there = match system.cgroup_limits() {

@@ -24,6 +24,11 @@ impl Tombstones {
         Tombstones { key: key.to_vec(), hashes: hashes.into_iter().collect() }
     }
 
+    /// Whether nobody was erased.
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
     /// Whether a recipient of a campaign was erased.
     pub fn contain(&self, campaign_id: &str, recipient: KeyHash) -> bool {
         !self.hashes.is_empty() && self.hashes.contains(&tombstone(&self.key, campaign_id, recipient))

@@ -2,7 +2,7 @@
 
 use super::rules::Rules;
 use crate::campaigns::{Campaign, Status};
-use crate::eligibility::{Clock, Reeligibility};
+use crate::eligibility::{Clock, KeyRule, Reeligibility};
 use crate::triggers::{MICROS_PER_SECOND, Micros, Reason, Rejection, Trigger};
 
 /// A trigger may lie this far after as-of.
@@ -101,8 +101,10 @@ fn is_too_late(rules: &Rules, campaign: &Campaign, at: Micros) -> bool {
 /// an earlier trigger with the same id, which was received at most [`FUTURE_MICROS`] before it was triggered.
 fn is_before_history(rules: &Rules, number: u16, trigger: &Trigger<'_>, at: Micros) -> bool {
     let Some(floor) = rules.history_floors.get(usize::from(number)).copied().flatten() else { return false };
-    let receipt_at = if rules.clock == Clock::Run { rules.as_of } else { at };
-    let reeligibility = rules.campaigns.loaded[usize::from(number)].reeligibility;
-    let is_old_id = trigger.trigger_id.is_some() && at < floor.saturating_add(FUTURE_MICROS);
-    is_old_id || reeligibility.looks_back_to(receipt_at) < floor
+    needs_lost_receipts(&rules.key_rule(number), floor, trigger.trigger_id.is_some(), at)
+}
+
+/// Whether deciding a trigger needs receipts from before the floor: those inside its window, or with its id.
+pub fn needs_lost_receipts(rule: &KeyRule, floor: Micros, has_id: bool, at: Micros) -> bool {
+    has_id && at < floor.saturating_add(FUTURE_MICROS) || rule.rule.looks_back_to(rule.receipt_at(at)) < floor
 }

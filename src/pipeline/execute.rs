@@ -19,6 +19,7 @@ use crate::eligibility::{EligibilityIndex, IndexKey, KeyFilter, StoredAssignment
 use crate::error::Result;
 use crate::ids::BUCKETS;
 use crate::interrupt::Interrupt;
+use crate::triggers::Reason;
 
 /// Hears how far a run is; called from any thread.
 pub trait Progress: Sync {
@@ -100,12 +101,17 @@ impl Execution<'_> {
 
     /// The first pass: the keys of every split.
     pub fn read_keys(&self) -> Result<Vec<SplitKeys>> {
+        self.read_keys_noting(|_, _| {})
+    }
+
+    /// [`Execution::read_keys`]; `settled` hears of every trigger that no key decides, by its campaign where that is known.
+    pub fn read_keys_noting(&self, settled: impl Fn(Option<u16>, Reason) + Sync) -> Result<Vec<SplitKeys>> {
         self.progress.phase("reading keys", self.total_bytes());
         let keys: Vec<Result<SplitKeys>> = (0..self.source.splits())
             .into_par_iter()
             .map(|split| {
                 self.interrupt.check()?;
-                let keys = read_keys(self.rules, self.source, split, self.known.is_some(), self.memory)?;
+                let keys = read_keys(self.rules, self.source, split, self.known.is_some(), self.memory, &settled)?;
                 self.progress.advance(keys.verdicts.len() as u64, self.source.split_bytes(split));
                 Ok(keys)
             })
@@ -143,7 +149,7 @@ impl Execution<'_> {
     }
 
     /// All buckets in ranges, so that the histories of a range's keys fit into memory. One bucket is the least.
-    fn bucket_ranges(&self, splits: &[SplitKeys]) -> Vec<Range<usize>> {
+    pub fn bucket_ranges(&self, splits: &[SplitKeys]) -> Vec<Range<usize>> {
         let room = self.known.map_or(u64::MAX, |_| self.memory.index_keys());
         let mut ranges: Vec<Range<usize>> = Vec::new();
         let mut keys = 0;
@@ -161,7 +167,7 @@ impl Execution<'_> {
     }
 
     /// What the keys of some buckets have received before.
-    fn load_index(&self, splits: &[SplitKeys], buckets: &Range<usize>) -> Result<EligibilityIndex> {
+    pub fn load_index(&self, splits: &[SplitKeys], buckets: &Range<usize>) -> Result<EligibilityIndex> {
         let index = EligibilityIndex::default();
         let Some(known) = self.known.filter(|known| known.pieces() > 0) else { return Ok(index) };
         let filter = self.filter(splits, buckets)?;

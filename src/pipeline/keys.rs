@@ -12,7 +12,7 @@ use crate::campaigns::{Campaign, hash_slice};
 use crate::eligibility::Reeligibility;
 use crate::error::{Error, Kind, Result};
 use crate::ids::{BUCKETS, PartsHasher};
-use crate::triggers::{Micros, Trigger};
+use crate::triggers::{Micros, Reason, Trigger};
 
 /// What deciding needs of one trigger: 32 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,13 +108,14 @@ impl SplitKeys {
     }
 }
 
-/// Reads the keys of a split.
+/// Reads the keys of a split. `settled` hears of every trigger that no key decides: its campaign, where that is known, and why.
 pub fn read_keys(
     rules: &Rules,
     source: &dyn TriggerSource,
     split: usize,
     sticky: bool,
     memory: &Memory<'_>,
+    settled: impl Fn(Option<u16>, Reason),
 ) -> Result<SplitKeys> {
     let mut verdicts = SplitVerdicts::default();
     let mut records: Vec<(u8, Record)> = Vec::new();
@@ -122,11 +123,15 @@ pub fn read_keys(
     let need = if rules.campaigns.loaded.iter().all(is_free) { Need::Keys } else { Need::Everything };
     let lines = source.read(split, need, &mut |row: Row<'_>| {
         let ordinal = u32::try_from(verdicts.len()).map_err(|_| too_many_rows())?;
+        let settle = |campaign: Option<u16>, reason: Reason| {
+            settled(campaign, reason);
+            Decided::Settled(reason)
+        };
         let decided = match &row.parsed {
-            Err(rejection) => Decided::Settled(rejection.reason),
+            Err(rejection) => settle(None, rejection.reason),
             Ok(trigger) => match classify(rules, trigger) {
-                Standing::Rejected(_, rejection) => Decided::Settled(rejection.reason),
-                Standing::Settled(_, reason) => Decided::Settled(reason),
+                Standing::Rejected(campaign, rejection) => settle(campaign, rejection.reason),
+                Standing::Settled(campaign, reason) => settle(campaign, reason),
                 Standing::Open { campaign, at } => {
                     records.push(record(rules, campaign, trigger, at, ordinal, sticky, &mut filling));
                     Decided::Pending

@@ -25,8 +25,10 @@ mod seams;
 mod verdicts;
 mod windows;
 
+pub use classify::needs_lost_receipts;
+pub use decide::{KeyTriggers, by_key, sorted_bucket};
 pub use execute::{Executed, Execution, PhaseClock, Progress, execute};
-pub use keys::{SplitKeys, id_hash};
+pub use keys::{Placed, SplitKeys, id_hash};
 pub use ledger::{ByWord, Counts, Ledger};
 pub use memory::{Memory, Spill};
 pub use render::Receipt;

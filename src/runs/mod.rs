@@ -15,6 +15,7 @@ mod render;
 mod revoke;
 mod run;
 mod settings;
+mod simulate;
 mod spill;
 mod state_life;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use render::{RenderSettings, RenderWhat, Rendered, render};
 pub use revoke::{RevokeSettings, Revoked, revoke};
 pub use run::{Finished, RunOutcome, run};
 pub use settings::{MaxBad, RunSettings, StateUse};
+pub use simulate::{SimulateSettings, simulate};
 pub use state_life::{
     CompactSettings, Compacted, EraseSettings, ErasedFrom, ImportSettings, Imported, compact, erase, import, open_state,
 };
