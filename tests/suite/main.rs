@@ -20,5 +20,6 @@ mod pages;
 mod parity;
 mod readback;
 mod sandbox;
+mod simulate;
 mod state_life;
 mod undo;

@@ -14,7 +14,7 @@ use crate::harness::{
 };
 
 /// Four campaigns: variants with a window and control; three channels of which some drop; no window; no copy.
-fn site() -> Site {
+pub fn site() -> Site {
     let site = Site::new();
     let email = |copy: &str| {
         json!({"email": {
@@ -53,7 +53,7 @@ impl Numbers {
 const ITEMS: [&str; 4] = ["Desk \"Oslo\"", "Réveil <vintage>", "Стол дубовый", "a, b & c"];
 
 /// Rows of a few days, later ones later by a minute each, with every kind of recipient, repeated ids and missing values.
-fn rows(count: usize) -> Vec<Row> {
+pub fn rows(count: usize) -> Vec<Row> {
     let mut numbers = Numbers(11);
     (0..count).map(|index| row(index, &mut numbers)).collect()
 }
@@ -85,7 +85,7 @@ fn row(index: usize, numbers: &mut Numbers) -> Row {
 }
 
 /// The same rows, and some that cannot be used.
-fn with_bad_lines(rows: &[Row]) -> String {
+pub fn with_bad_lines(rows: &[Row]) -> String {
     let bad = [
         "{\"campaign_id\":",
         "[]",
