@@ -47,7 +47,7 @@ pub struct SimulateArgs {
     /// Replay a run a day at this time of --timezone, each on the run clock with the receipts of those before
     #[arg(long, value_name = "daily@HH:MM")]
     pub cadence: Option<String>,
-    /// The run's instant, and 24 h before the end of time; by default now
+    /// The run's instant; triggers more than 24 h after it are rejected; by default now
     #[arg(long, value_name = "TIME")]
     pub as_of: Option<String>,
     /// Triggers before this are out of scope

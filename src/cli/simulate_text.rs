@@ -27,7 +27,7 @@ pub fn table(simulation: &Simulation) -> String {
     let width = simulation.rules.iter().map(name).max().unwrap_or(0).max(5);
     let _ = writeln!(
         text,
-        "  {:<width$} {:>13} {:>8} {:>12} {:>13} {:>4} {:>4} {:>4} {:>5} {:>8} {:>11} {:>11} {:>11}  sends an hour",
+        "  {:<width$} {:>11} {:>8} {:>9} {:>11} {:>4} {:>4} {:>4} {:>5} {:>8} {:>9} {:>9} {:>9}  sends an hour",
         "rule",
         "sent",
         "change",
@@ -50,7 +50,7 @@ pub fn table(simulation: &Simulation) -> String {
         let peak = rule.sends_an_hour.peak.as_ref().map_or(0, |peak| peak.sends);
         let _ = writeln!(
             text,
-            "  {:<width$} {:>13} {:>8} {:>12} {:>13} {:>4} {:>4} {:>4} {:>5} {:>8} {:>11} {:>11} {:>11}  {curve}",
+            "  {:<width$} {:>11} {:>8} {:>9} {:>11} {:>4} {:>4} {:>4} {:>5} {:>8} {:>9} {:>9} {:>9}  {curve}",
             rule.name,
             count_text(counts.sent),
             change(simulation, rule),
@@ -66,6 +66,8 @@ pub fn table(simulation: &Simulation) -> String {
             count_text(peak),
         );
     }
+    let legend = "p50 to max: messages a recipient; nothing: recipients who get none; gained and lost: recipients against the first rule";
+    let _ = writeln!(text, "\n  {legend}");
     push_notes(&mut text, simulation);
     text
 }
@@ -79,26 +81,23 @@ fn change(simulation: &Simulation, rule: &SimulatedRule) -> String {
     }
 }
 
-/// What is the same under every rule, and what must not be overlooked.
+/// What is not in the table, and must not be overlooked.
 fn push_notes(text: &mut String, simulation: &Simulation) {
     let first = &simulation.rules[0].outcomes;
-    let settled = [("rejected", first.rejected.values().sum()), ("out of scope", first.out_of_scope)];
-    for (name, count) in settled.into_iter().filter(|(_, count)| *count > 0) {
-        let _ = writeln!(text, "\n  {} triggers are {name} by the rules of today", count_text(count));
-    }
-    if simulation.rules.iter().any(|rule| rule.outcomes.not_receivable > 0) {
-        let count = count_text(first.not_receivable);
-        let _ = writeln!(
-            text,
-            "\n  {count} triggers of today's rules have no message that can be produced: a run says why"
-        );
+    let notes = [
+        (first.rejected.values().sum(), "are rejected"),
+        (first.out_of_scope, "are out of scope"),
+        (first.not_receivable, "have no message that can be produced; a run says why"),
+    ];
+    for (count, what) in notes.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = writeln!(text, "  by the first rule {} triggers {what}", count_text(count));
     }
     for rule in &simulation.rules {
         let off = rule.campaigns.iter().filter(|c| c.sample_ratio.as_ref().is_some_and(|ratio| ratio.mismatch));
         for campaign in off {
             let _ = writeln!(
                 text,
-                "\n  warning: {} ({}): its groups do not have the sizes that were asked for (sample ratio mismatch)",
+                "  warning: {} ({}): its groups do not have the sizes that were asked for (sample ratio mismatch)",
                 campaign.id, rule.name
             );
         }

@@ -51,7 +51,9 @@ fn every_command_has_a_manual_page() {
         .iter()
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
-    for page in ["retrigger.1", "retrigger-run.1", "retrigger-generate.1", "retrigger-state-init.1"] {
+    for page in
+        ["retrigger.1", "retrigger-run.1", "retrigger-generate.1", "retrigger-simulate.1", "retrigger-state-init.1"]
+    {
         assert!(pages.iter().any(|name| name == page), "{page} in {pages:?}");
     }
     let page = fs::read_to_string(sandbox.path("man/man1/retrigger-run.1")).unwrap();

@@ -12,7 +12,7 @@ use retrigger::storage::{Disk, RealDisk};
 use retrigger::triggers::format_micros;
 use serde_json::{Value, json};
 
-use crate::harness::{DAY, Ran, Row, SECOND, Site, at, commit, ndjson, sum, with_threads};
+use crate::harness::{DAY, Ran, Record, Row, SECOND, Site, at, commit, ndjson, sum, with_threads};
 use crate::metamorphic::{rows, site, with_bad_lines};
 use crate::sandbox::{AS_OF, Sandbox, files};
 
@@ -118,6 +118,21 @@ fn assert_recipients(rule: &SimulatedRule, ran: &Ran, receipt_at: &dyn Fn(i64) -
     assert_eq!(peak, hours.values().max().copied());
 }
 
+/// The control group has the recipients of the run's control outcomes.
+#[track_caller]
+fn assert_control(rule: &SimulatedRule, campaign: &str, ran: &Ran) {
+    let is_control =
+        |d: &&Record| d["outcome"].as_deref() == Some("control") && d["campaign_id"].as_deref() == Some(campaign);
+    let control: BTreeSet<_> =
+        ran.decisions.iter().filter(is_control).map(|d| [&d["recipient_kind"], &d["recipient"]]).collect();
+    let ratio = rule.campaigns.iter().find(|c| c.id == campaign).unwrap().sample_ratio.as_ref().unwrap();
+    let arms: Vec<_> = ratio.arms.iter().map(|arm| (arm.name.as_deref().unwrap(), arm.percent)).collect();
+    assert_eq!(arms, [("short", 45), ("long", 45), ("control", 10)]);
+    assert_eq!(ratio.arms[2].recipients, control.len() as u64);
+    assert!(ratio.chi_squared.is_some() && !ratio.mismatch && ratio.control_share > 0.0, "{ratio:?}");
+    assert!(rule.campaigns.iter().all(|c| c.id == campaign || c.sample_ratio.is_none()));
+}
+
 /// Gained and lost are those who are sent something in one run and nothing in the other.
 #[track_caller]
 fn assert_gained_and_lost(rule: &SimulatedRule, today: &Ran, other: &Ran) {
@@ -168,6 +183,7 @@ fn every_window_of_a_sweep_is_the_run_with_that_window() {
         let today = commit(&named("today"));
         assert_counts(rule(&simulation, "today"), &[&today.summary]);
         assert_recipients(rule(&simulation, "today"), &today, &receipt_at);
+        assert_control(rule(&simulation, "today"), "viewed", &today);
         for window in WINDOWS {
             copy_campaigns(&site, "campaigns", window);
             set_window(&site.path(window), window);
