@@ -404,8 +404,15 @@ fn lost_receipts_and_erased_recipients_count_as_in_a_run() {
         }
         let run = sandbox
             .run_on(&["new.ndjson"], "--state state --clock event --as-of 2024-09-02T00:00:00Z --dry-run --json");
-        let run = run.with_code(0).json();
         let rule = &simulation["rules"][number];
+        if *window == "never" {
+            // No run lengthens a window beyond the history that is kept; a simulation says what would come of it.
+            assert_ne!(run.says("window was lengthened").code, 0);
+            let daily = rule["campaigns"].as_array().unwrap().iter().find(|c| c["id"] == "daily").unwrap();
+            assert_eq!((&daily["triggers"], &daily["suppressed"]), (&json!(12), &json!({"history_expired": 12})));
+            continue;
+        }
+        let run = run.with_code(0).json();
         for (id, counts) in run["campaigns"].as_object().unwrap() {
             let simulated = rule["campaigns"].as_array().unwrap().iter().find(|c| c["id"] == **id).unwrap();
             for part in ["triggers", "sent", "control", "suppressed"] {
