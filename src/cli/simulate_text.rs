@@ -111,7 +111,7 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 
 /// The sends an hour of each rule over the same time and on the same scale; the hours that share a column show their busiest.
 fn sparklines(simulation: &Simulation) -> Vec<String> {
-    let numbers: Vec<BTreeMap<i64, u64>> = simulation.rules.iter().map(|rule| hours(rule)).collect();
+    let numbers: Vec<BTreeMap<i64, u64>> = simulation.rules.iter().map(hours).collect();
     let all = || numbers.iter().flatten();
     let Some((first, last)) = all().map(|(hour, _)| *hour).min().zip(all().map(|(hour, _)| *hour).max()) else {
         return vec![String::new(); numbers.len()];
