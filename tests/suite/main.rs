@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cli;
+mod explain;
 mod formats;
 mod fuzz_corpus;
 mod generate;
@@ -19,6 +20,7 @@ mod oracle_model;
 mod pages;
 mod parity;
 mod readback;
+mod rederive;
 mod sandbox;
 mod state_life;
 mod undo;
