@@ -21,6 +21,7 @@ mod pages;
 mod parity;
 mod readback;
 mod rederive;
+mod replay;
 mod sandbox;
 mod state_life;
 mod undo;
