@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::explain::ExplainArgs;
 use super::generate::GenerateArgs;
 use super::simulate::SimulateArgs;
 use super::state_args::StateArgs;
@@ -35,8 +36,10 @@ pub enum Command {
     Discard(EndArgs),
     /// Take back the receipts of a committed run that no sender was handed
     Revoke(RevokeArgs),
-    /// Re-read a published run and compare it with its manifest
+    /// Re-read a published run and compare it with its manifest, and with its input where that is given
     Verify(VerifyArgs),
+    /// Tell what became of a recipient in published runs and in a state, and why
+    Explain(ExplainArgs),
     /// Make, look at and look after the receipts of earlier runs
     State(StateArgs),
     /// Make triggers from a seed: a load test, or an input to try rules on
@@ -347,4 +350,10 @@ pub struct RevokeArgs {
 pub struct VerifyArgs {
     /// A published run: the folder with `manifest.json`
     pub run_dir: PathBuf,
+    /// The run's trigger files, to decide and render them again and compare; read as the run read them
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub input: Vec<String>,
+    /// The run's table of excluded recipients, if it had one
+    #[arg(long, value_name = "FILE", requires = "input")]
+    pub exclude: Option<PathBuf>,
 }

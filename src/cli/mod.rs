@@ -1,6 +1,7 @@
 //! The command line: what the user typed, checked, and the only place that prints, reads the clock or decides the exit.
 
 mod args;
+mod explain;
 mod generate;
 mod pages;
 mod print;
@@ -64,6 +65,7 @@ fn dispatch(args: Args) -> Result<u8> {
         Command::Discard(args) => end(&args, runs::discard_held),
         Command::Revoke(args) => revoke(args),
         Command::Verify(args) => verify(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::State(args) => state::run(&args.command),
         Command::Generate(args) => generate::generate(&args),
         Command::Simulate(args) => simulate::simulate(&args),
@@ -127,6 +129,10 @@ fn revoke(args: RevokeArgs) -> Result<u8> {
 fn verify(args: &VerifyArgs) -> Result<u8> {
     let verified = runs::verify(&args.run_dir)?;
     print::out(&print::verified(&verified))?;
+    if !args.input.is_empty() {
+        let settings = runs::RederiveSettings { inputs: args.input.clone(), exclude: args.exclude.clone() };
+        print::out(&print::rederived(&runs::rederive(&verified, &settings)?))?;
+    }
     Ok(0)
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{ByWord, Counts};
-use crate::runs::{Checked, Ended, Finished, Revoked, RunOutcome, Summary, Verified};
+use crate::runs::{Checked, Ended, Finished, Rederived, Revoked, RunOutcome, Summary, Verified};
 
 /// Writes to standard output; a reader that has gone away is not an error.
 pub fn out(text: &str) -> Result<()> {
@@ -232,6 +232,16 @@ pub fn verified(verified: &Verified) -> String {
         bytes_text(bytes),
         count_text(manifest.ledger.total.triggers)
     )
+}
+
+/// A run that follows from its input.
+pub fn rederived(rederived: &Rederived) -> String {
+    let triggers = count_text(rederived.triggers);
+    let but = match rederived.had_state {
+        true => "; what only the receipts of the state at that time explain is taken as it was recorded",
+        false => "",
+    };
+    format!("  {triggers} triggers of the input decided and rendered again: every row is the same{but}\n")
 }
 
 #[cfg(test)]

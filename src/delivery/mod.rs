@@ -11,12 +11,15 @@
 
 mod amend;
 mod columns;
+mod compare;
 mod files;
+mod find;
 mod json_lines;
 mod memory;
 mod names;
 mod options;
 mod pieces;
+mod recorded;
 mod run_folder;
 mod tables;
 #[cfg(test)]
@@ -25,10 +28,13 @@ mod verify;
 mod written;
 
 pub use amend::{Erased, amend};
+pub use compare::{Comparison, Differences};
+pub use find::find_rows;
 pub use memory::InMemory;
 pub use names::{MAX_SEGMENT_BYTES, path_segment};
 pub use options::{ChannelSpec, Compression, DeliveryOptions, Format};
 pub use pieces::{GROUP_TEXT_BYTES, LEDGER_GROUP_ROWS, MESSAGE_GROUP_ROWS, Piece};
+pub use recorded::RecordedRows;
 pub use run_folder::RunFolder;
 pub use tables::Encoded;
 pub use verify::{AMENDMENT, REVOKED, verify_files};

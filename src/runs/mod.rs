@@ -6,11 +6,14 @@ mod commit;
 #[cfg(test)]
 mod crashes;
 mod exclude;
+mod explain;
+mod explain_words;
 mod guards;
 mod held;
 mod manifest;
 mod out;
 mod plan;
+mod rederive;
 mod render;
 mod revoke;
 mod run;
@@ -24,10 +27,15 @@ mod verify;
 
 pub use amendment::ErasedFromRun;
 pub use check::{CheckSettings, Checked, CheckedCampaign, CheckedFile, check};
+pub use explain::{
+    ExplainSettings, Explained, ExplainedDrop, ExplainedReceipt, ExplainedRun, ExplainedTrigger, explain,
+};
+pub use explain_words::Assigned;
 pub use guards::Guards;
 pub use held::{Ended, commit_held, discard_held};
 pub use manifest::{InputRecord, RunManifest, Summary};
 pub use plan::Plan;
+pub use rederive::{RederiveSettings, Rederived, rederive};
 pub use render::{RenderSettings, RenderWhat, Rendered, render};
 pub use revoke::{RevokeSettings, Revoked, revoke};
 pub use run::{Finished, RunOutcome, run};

@@ -27,9 +27,7 @@ pub struct Verified {
 /// # Errors
 /// Every difference, in one error of kind `Output`.
 pub fn verify(run_dir: &Path) -> Result<Verified> {
-    let path = run_dir.join("manifest.json");
-    let text = std::fs::read_to_string(&path).at(Kind::Output, "read", &path)?;
-    let manifest = parse(&path, &text)?;
+    let manifest = RunManifest::read(run_dir)?;
     let amendment = Amendment::read(run_dir, &manifest)?;
     let files = amendment.as_ref().map_or_else(|| manifest.files.clone(), |amendment| amendment.files(&manifest));
     let mut faults = verify_files(run_dir, &files);
@@ -48,6 +46,18 @@ pub fn verify(run_dir: &Path) -> Result<Verified> {
     Err(Error::new(Kind::Output, summary)
         .with_faults(faults)
         .hint("do not hand it to a sender; restore it from a copy, or compare it with its state by `dispatch_id`"))
+}
+
+impl RunManifest {
+    /// The manifest of a run folder.
+    ///
+    /// # Errors
+    /// Kind `Output`: it cannot be read, or is of a later format.
+    pub fn read(run_dir: &Path) -> Result<RunManifest> {
+        let path = run_dir.join("manifest.json");
+        let text = std::fs::read_to_string(&path).at(Kind::Output, "read", &path)?;
+        parse(&path, &text)
+    }
 }
 
 fn parse(path: &Path, text: &str) -> Result<RunManifest> {

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cli;
+mod explain;
 mod formats;
 mod fuzz_corpus;
 mod generate;
@@ -19,6 +20,8 @@ mod oracle_model;
 mod pages;
 mod parity;
 mod readback;
+mod rederive;
+mod replay;
 mod sandbox;
 mod simulate;
 mod state_life;
