@@ -71,7 +71,11 @@ fn text(explained: &Explained) -> String {
     }
     for receipt in &explained.receipts {
         let variant = receipt.variant.as_ref().map_or(String::new(), |name| format!(", variant `{name}`"));
-        let word = if receipt.outcome == "control" { "enrolled in control" } else { "received" };
+        let word = match receipt.outcome.as_str() {
+            "control" => "enrolled in control",
+            "revoked" => "taken back",
+            _ => "received",
+        };
         let _ = writeln!(text, "  {}  {}: {word}{variant}", receipt.received_at, receipt.campaign_id);
     }
     text
@@ -93,6 +97,9 @@ fn push_nothing(text: &mut String, explained: &Explained) {
 
 fn push_run(text: &mut String, run: &ExplainedRun) {
     let _ = writeln!(text, "\nrun {} as of {}, on the {} clock, in {}", run.run_id, run.as_of, run.clock, run.path);
+    if run.revoked {
+        let _ = writeln!(text, "  revoked since: none of its receipts counts any more");
+    }
     run.triggers.iter().for_each(|trigger| push_trigger(text, trigger));
 }
 

@@ -16,7 +16,7 @@ use super::explain_words::{Assigned, assigned, rule};
 use super::manifest::RunManifest;
 use super::state_life;
 use crate::campaigns::{self, Campaigns, LoadOptions};
-use crate::delivery::{FileKind, find_rows};
+use crate::delivery::{FileKind, REVOKED, find_rows};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::ids::BUCKETS;
 use crate::pipeline::ReceiptSource;
@@ -66,6 +66,8 @@ pub struct ExplainedRun {
     pub as_of: String,
     /// `run` or `event`.
     pub clock: String,
+    /// Its receipts were taken back.
+    pub revoked: bool,
     /// The recipient's triggers, newest first.
     pub triggers: Vec<ExplainedTrigger>,
 }
@@ -119,7 +121,7 @@ pub struct ExplainedReceipt {
     pub campaign_id: String,
     /// When.
     pub received_at: String,
-    /// `sent` or `control`.
+    /// `sent`, `control`, or `revoked` for a receipt that was taken back.
     pub outcome: String,
     /// The variant.
     pub variant: Option<String>,
@@ -229,6 +231,7 @@ fn explain_run(path: &Path, manifest: &RunManifest, settings: &ExplainSettings) 
         path: path.display().to_string(),
         as_of: manifest.as_of.clone(),
         clock: manifest.flags.get("clock").and_then(|clock| clock.as_str()).unwrap_or_default().to_owned(),
+        revoked: path.join(REVOKED).exists(),
         triggers: triggers.into_iter().map(|(_, trigger)| trigger).collect(),
     }))
 }

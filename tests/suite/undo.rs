@@ -167,6 +167,10 @@ fn a_revoked_run_is_as_if_it_had_not_been_and_says_so_itself() {
     assert!(after == before, "nothing was rewritten");
     let verified = sandbox.call(&["verify", "out/monday"]).with_code(0);
     assert!(verified.stdout.contains("revoked"), "{}", verified.stdout);
+    let explained =
+        sandbox.call(&["explain", "--recipient", "external_user_id:ada", "--out", "out", "--state", "state"]);
+    let explained = explained.with_code(0).stdout;
+    assert!(explained.contains("revoked since") && explained.contains("note: taken back"), "{explained}");
     // Its input is not consumed any more, and Ada has received nothing.
     again(&sandbox, "tuesday").with_code(0);
     assert_eq!(RunDir(sandbox.path("out/tuesday")).recipients(), ["ada"]);
