@@ -37,6 +37,8 @@ impl Spill for () {
 /// Bytes of rows that one rendering task may produce, at most: more than 32,768 ordinary messages have.
 const TASK_BYTES: u64 = 32 << 20;
 
+const AMPLE_BYTES: u64 = 1 << 30;
+
 /// Bytes of the index for one recipient of a campaign: key, history, two lists with an entry, and room of the map.
 const INDEX_BYTES_PER_KEY: u64 = 320;
 
@@ -106,6 +108,11 @@ impl<'a> Memory<'a> {
     /// Bytes of rows that one rendering task may produce before it hands them on; one row more may stand over.
     pub(super) fn task_bytes(&self) -> u64 {
         (self.ceiling / 8).min(TASK_BYTES)
+    }
+
+    /// Whether what has grown may stay as large as it is: some 20 MB a task.
+    pub(super) fn is_ample(&self) -> bool {
+        self.ceiling >= AMPLE_BYTES
     }
 
     /// Rendering tasks at once: what they produce is held twice, while it grows and while it is encoded.

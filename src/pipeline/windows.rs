@@ -139,7 +139,9 @@ impl Renderer<'_> {
             most_bytes: memory.task_bytes(),
         }
         .run(waiting.unwrap_or_else(|| Builders::new(schemas, rules)))?;
-        self.builders.lock().unwrap_or_else(PoisonError::into_inner).push(builders);
+        if memory.is_ample() {
+            self.builders.lock().unwrap_or_else(PoisonError::into_inner).push(builders);
+        }
         let is_last = ends && output.rest.is_empty();
         if is_last {
             verdicts.forget_notes();
