@@ -135,9 +135,10 @@ fn is_marked(marker: &str, arguments: &[String], file: &Path) -> bool {
     folders.map(|folder| folder.join(marker)).any(|path| path.exists())
 }
 
-/// The ledgers of the newest runs that sent messages: of the newest from the state itself, of others from where they are published.
+/// The ledgers of the newest runs that sent messages and were not revoked: of the newest from the state itself, of others from where they are published.
 fn earlier_ledgers(disk: &dyn Disk, state: &State) -> Vec<Ledger> {
-    let runs = state.manifest().runs.iter().rev();
+    let stands = |run: &&RunRecord| state.manifest().revocation(&run.run_id).is_none();
+    let runs = state.manifest().runs.iter().rev().filter(stands);
     let manifests = runs.filter_map(|run| manifest_of(disk, state, run));
     let sending = manifests.filter(|manifest| manifest.flags.get("record_only").is_none());
     sending.take(EARLIER_RUNS).map(|manifest| manifest.ledger).collect()

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::sandbox::{NOTE, ROW, Sandbox, row};
+use crate::sandbox::{NOTE, ROW, RunDir, Sandbox, row};
 
 fn rows(count: usize) -> String {
     (0..count).map(|n| format!("{}\n", row(&format!("p-{n}")))).collect()
@@ -78,6 +78,11 @@ fn shares_that_change_too_much_commit_nothing_unless_accepted() {
     night(5, 8, "--accept-change other").with_code(1);
     night(5, 8, "--accept-change note").with_code(3);
     assert_eq!(sandbox.generation(), 3);
+    // A run that was taken back is nothing to be compared with: only the two before it count.
+    let wrong =
+        sandbox.runs().into_iter().find(|run| RunDir(run.clone()).json("manifest.json")["generation"] == 3).unwrap();
+    sandbox.call(&["revoke", wrong.to_str().unwrap(), "--reason", "wrong"]).with_code(0);
+    night(6, 8, "").with_code(1).says("80.0 % before (median of 2 runs)");
     let again = |more: &str| sandbox.run_on(&["night-3-2.ndjson"], more);
     again("--stateless --max-change 5%").with_code(2);
     again("--state state --max-change much").with_code(2).says("percentage points");
